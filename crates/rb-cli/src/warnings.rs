@@ -19,7 +19,7 @@ pub(crate) fn of(report: &RecoveryReport) -> Vec<String> {
     }
     if let Some(bytes) = report.cut_to {
         found.push(format!(
-            "the device was cut to {bytes} bytes; no entry was in the lost part, and opening a file for writing grows it again"
+            "the device has {bytes} bytes, less than the store needs. No entry lies behind its end, and opening a file for writing grows it again. If it was cut further and then written to, values in between are gone: rb scrub drops them"
         ));
     }
     for foreign in &report.foreign {

@@ -6,13 +6,27 @@ use std::path::Path;
 
 use rb_core::monitor::{self, MonitorError};
 
+/// The process that has a store open for writing.
+#[derive(Clone, Copy)]
+pub(super) struct User {
+    pub(super) process: u32,
+    /// False if it has no monitor, is stopped or hangs.
+    pub(super) answers: bool,
+}
+
 /// Returns the process that has the store open for writing; `None` if there is none, or none that can be found: a block
 /// device that is open without a monitor looks the same as one that is not open.
-pub(super) fn process(path: &Path) -> Option<u32> {
+pub(super) fn user(path: &Path) -> Option<User> {
     match monitor::session(path) {
-        Ok(session) => Some(session.process),
+        Ok(session) => Some(User {
+            process: session.process,
+            answers: true,
+        }),
         Err(MonitorError::NoStore { .. }) => None,
-        Err(_) => holder_of_lock(path),
+        Err(_) => holder_of_lock(path).map(|process| User {
+            process,
+            answers: false,
+        }),
     }
 }
 

@@ -36,6 +36,7 @@ struct InfoLine {
     rejected_engines: Vec<RejectedEngine>,
     in_use: bool,
     process: Option<u32>,
+    answers: Option<bool>,
     limits: Vec<LimitLine>,
     key_bytes_max: u32,
     metadata_bytes_max: u32,
@@ -108,7 +109,7 @@ impl InfoLine {
         let superblock = store.superblock();
         let classes = classes(store);
         let [copy_a, copy_b] = copy_states(store, device);
-        let process = in_use::process(path);
+        let user = in_use::user(path);
         InfoLine {
             path: path.display().to_string(),
             uuid: superblock.identity.uuid.to_string(),
@@ -123,8 +124,9 @@ impl InfoLine {
             layout_bytes: superblock.device_bytes,
             engine: store.engine_name(),
             rejected_engines: rejected_engines(store),
-            in_use: process.is_some(),
-            process,
+            in_use: user.is_some(),
+            process: user.map(|user| user.process),
+            answers: user.map(|user| user.answers),
             limits: limit_lines(device.limits()),
             key_bytes_max: superblock.key_len_max,
             metadata_bytes_max: superblock.metadata_len_max,
@@ -168,8 +170,12 @@ impl InfoLine {
         )?;
         field("engine", self.engine.to_owned())?;
         if let Some(process) = self.process {
+            let silent = match self.answers {
+                Some(false) => ", which does not answer (no monitor, stopped, or hangs)",
+                _ => "",
+            };
             let what = "what follows is the state on the device, which changes";
-            field("in use", format!("by process {process}; {what}"))?;
+            field("in use", format!("by process {process}{silent}; {what}"))?;
         }
         for rejected in &self.rejected_engines {
             field("", format!("not {}: {}", rejected.engine, rejected.reason))?;

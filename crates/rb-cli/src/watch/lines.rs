@@ -80,7 +80,7 @@ pub(super) fn show(stats: &StatsLine, output: &mut Output) -> Result<(), Failure
     field(
         "log",
         format!(
-            "{} commits; {} of {} blocks until the next checkpoint, {} written; {} failed writes of metadata",
+            "{} commits; {} blocks to replay after a kill, the next checkpoint is due at {}; {} checkpoints; {} failed writes of metadata",
             count(stats.commits),
             count(store.replay_blocks),
             count(store.checkpoint_blocks),

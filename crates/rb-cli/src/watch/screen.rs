@@ -30,6 +30,8 @@ pub(super) fn lines(top: &TopLine) -> Vec<Line> {
     let mut lines = head(&top.store);
     lines.extend([plain(String::new())]);
     lines.extend(rates(top).map(plain));
+    // In the interval, while the rates are those of a second.
+    lines.push(failures(top));
     lines.push(plain(String::new()));
     lines.push(title(format!(
         "{:<12}{:>12}{:>13}{:>13}{:>13}{:>13}",
@@ -96,7 +98,7 @@ fn head(store: &StoreLine) -> Vec<Line> {
     lines
 }
 
-fn rates(top: &TopLine) -> [String; 5] {
+fn rates(top: &TopLine) -> [String; 4] {
     let two = |left: String, right: String| format!("{left:<40}{right}");
     let flow = |what: &str, count: f64, bytes: f64| {
         format!("{what:<14}{:>10}/s  {:>11}", number(count), rate(bytes))
@@ -133,23 +135,32 @@ fn rates(top: &TopLine) -> [String; 5] {
             ),
         ),
         two(
-            format!("failed keys   {:>10}", number(top.failed_keys as f64)),
+            format!("in flight     {:>10}", number(store.in_flight as f64)),
             format!(
-                "in flight     {:>10}    oldest {}",
-                number(store.in_flight as f64),
+                "queues of {}, the oldest request {}",
+                store.queue_depth,
                 time(store.oldest_request_seconds)
             ),
         ),
-        two(
-            format!("dropped       {:>10}", number(top.dropped_entries as f64)),
-            format!(
-                "log {} of {} blocks, waits {:.2} s",
-                number(store.replay_blocks as f64),
-                number(store.checkpoint_blocks as f64),
-                top.wait_seconds
-            ),
-        ),
     ]
+}
+
+/// Keys that failed and entries that were dropped in the interval, and what a restart and waits cost.
+fn failures(top: &TopLine) -> Line {
+    let failed = format!("in {:.1} s", top.seconds);
+    let text = format!(
+        "{:<14}{:>10} failed  {} dropped, waits {:.2} s, log {} of {} blocks",
+        failed,
+        number(top.failed_keys as f64),
+        number(top.dropped_entries as f64),
+        top.wait_seconds,
+        number(top.store.replay_blocks as f64),
+        number(top.store.checkpoint_blocks as f64),
+    );
+    match top.failed_keys + top.dropped_entries {
+        0 => plain(text),
+        _ => alarm(text),
+    }
 }
 
 fn operation(line: &OperationLine, seconds: f64) -> String {

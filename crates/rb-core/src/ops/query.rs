@@ -33,7 +33,8 @@ pub struct EntryInfo {
     pub verified: bool,
     /// True if the entry is leased now.
     pub leased: bool,
-    /// Uses of any entries since the last use of this one, to within a few. Counted over restarts.
+    /// About how many uses of any entries there were since the last use of this one. Uses that follow each other share a
+    /// number, and an opening counts as several.
     pub uses_since: u64,
     /// The time from which the entry is a miss, in whole seconds; `None` for never.
     pub expires: Option<SystemTime>,
