@@ -83,7 +83,7 @@ pub(crate) fn list(
         return Ok(Outcome::Done);
     }
     if args.long {
-        output.line("key\tbytes\tslot\tslots of\tage rank\tuses since\tgoes as number")?;
+        output.line("key\tbytes\tslot\tslots of\tage rank\tuses since\tuse rank")?;
     }
     for entry in &listing {
         let mut line = format!("{}\t{}\t{}", entry.key, entry.value_bytes, entry.slot);
@@ -109,13 +109,17 @@ fn ranked(mut entries: Vec<EntryInfo>) -> Vec<(EntryInfo, usize, usize)> {
         .zip(entries)
         .map(|(age, entry)| (entry, age, 0))
         .collect();
-    // Of two that were used at the same time, the older one goes first.
     ranked.sort_by_key(|(entry, age, _)| (entry.class, Reverse(entry.uses_since), *age));
-    let (mut class, mut rank) = (0, 0);
+    let (mut last, mut place, mut rank) = (None, 0, 0);
     for (entry, _, use_rank) in &mut ranked {
-        rank = if entry.class == class { rank + 1 } else { 1 };
-        class = entry.class;
+        let same_class = last.is_some_and(|(class, _)| class == entry.class);
+        place = if same_class { place + 1 } else { 1 };
+        // Of several with the same number any may go first, so they share a rank.
+        if last != Some((entry.class, entry.uses_since)) {
+            rank = place;
+        }
         *use_rank = rank;
+        last = Some((entry.class, entry.uses_since));
     }
     ranked.sort_unstable_by(|(a, ..), (b, ..)| a.key.cmp(&b.key));
     ranked

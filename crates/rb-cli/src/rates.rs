@@ -20,6 +20,11 @@ pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     }
 }
 
+/// Sums figures that another process gave, which may be any numbers.
+pub(crate) fn sum(figures: impl IntoIterator<Item = u64>) -> u64 {
+    figures.into_iter().fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,9 @@ use crate::size::{counted, show_size};
 /// Time between two looks at a scrub of another process.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// Looks without an answer, each a second long, after which the process counts as gone.
+const SILENT_MAX: u32 = 10;
+
 /// Entries per step.
 const STEP: usize = 256;
 
@@ -48,6 +51,11 @@ pub(crate) fn scrub(
     let (process, progress) = match monitor::scrub(&args.path, rate) {
         Ok(()) => follow(&args.path, args.start)?,
         Err(MonitorError::NotOpen { .. }) => (None, by_itself(args, rate, engine, output)?),
+        // The process that does not answer may have another store open. If not, this one cannot be opened.
+        Err(source @ MonitorError::NoAnswer { .. }) => {
+            let scrubbed = by_itself(args, rate, engine, output);
+            (None, scrubbed.map_err(|_| Failure::Monitor { source })?)
+        }
         Err(source) => return Err(Failure::Monitor { source }),
     };
     let line = ScrubbedLine {
@@ -65,8 +73,8 @@ pub(crate) fn scrub(
     } else {
         output.line(line.text())?;
     }
-    match line.dropped_entries + line.read_errors {
-        0 => Ok(Outcome::Done),
+    match (line.dropped_entries, line.read_errors) {
+        (0, 0) => Ok(Outcome::Done),
         _ => Ok(Outcome::Damaged),
     }
 }
@@ -97,8 +105,18 @@ impl ScrubbedLine {
 /// Waits for the end of the scrub that another process has started.
 fn follow(path: &Path, only_start: bool) -> Result<(Option<u32>, ScrubProgress), Failure> {
     let bar = progress::bar(0, "scrub");
+    let mut silent = 0;
     loop {
-        let session = monitor::session(path).map_err(|source| Failure::Monitor { source })?;
+        let session = match monitor::session(path) {
+            Ok(session) => session,
+            // It was busy for a moment.
+            Err(MonitorError::NoAnswer { .. }) if silent < SILENT_MAX => {
+                silent += 1;
+                continue;
+            }
+            Err(source) => return Err(Failure::Monitor { source }),
+        };
+        silent = 0;
         let Some(progress) = session.scrub else {
             // Another process has opened the store since.
             let why = "the process that scrubbed has closed the store".into();

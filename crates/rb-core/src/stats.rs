@@ -148,7 +148,8 @@ impl KindStats {
     #[must_use]
     pub fn failures(&self) -> u64 {
         let all = [&self.read, &self.write, &self.flush, &self.discard];
-        all.iter().map(|requests| requests.failures).sum()
+        all.iter()
+            .fold(0, |sum, requests| sum.saturating_add(requests.failures))
     }
 }
 

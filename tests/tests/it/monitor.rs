@@ -94,7 +94,8 @@ fn the_socket_goes_with_the_store() {
         let store = fixture.open_with(change);
         assert!(store.monitor().is_err() && !path.exists());
     }
-    std::fs::write(fixture.path(), vec![0; 1 << 20]).unwrap();
+    let path = fixture.path();
+    std::fs::remove_file(&path).unwrap();
     let none = session(&fixture.path()).unwrap_err();
     assert!(matches!(none, MonitorError::NoStore { .. }), "{none}");
 }
@@ -111,12 +112,16 @@ fn a_stale_socket_is_replaced() {
         session(&fixture.path()).unwrap().process,
         std::process::id()
     );
-    // A process that still runs with a former file at this path must not remove the socket of the new one.
+    // A process that still runs with a former file at this path must not remove the socket of the new one, and a new one
+    // must not take the socket of a process that runs.
     std::fs::remove_file(socket(&fixture)).unwrap();
     let other = UnixListener::bind(socket(&fixture)).unwrap();
     drop(store);
     assert!(socket(&fixture).exists());
-    drop(other);
+    let store = fixture.open();
+    assert_ne!(store.monitor(), Ok(&*socket(&fixture)));
+    assert!(socket(&fixture).exists());
+    drop((store, other));
 }
 
 /// Anything that another user has put in the socket's place is neither followed nor changed, and the store works.
@@ -154,6 +159,29 @@ fn what_is_in_the_sockets_place_stays() {
             false => std::fs::remove_file(&place).unwrap(),
         }
     }
+}
+
+/// A copy has the UUID of the store, and a path may name another file than before. Figures of the wrong store were shown, and
+/// a scrub of a copy was reported that read the original.
+#[test]
+fn the_answer_is_of_the_file_that_was_asked_for() {
+    let fixture = FileFixture::new(4096, 16);
+    let store = fixture.open();
+    let moved = fixture.path().with_file_name("moved");
+    std::fs::rename(fixture.path(), &moved).unwrap();
+    std::fs::copy(&moved, fixture.path()).unwrap();
+    let wrong = session(&fixture.path()).unwrap_err();
+    assert!(matches!(wrong, MonitorError::NotOpen { .. }), "{wrong}");
+    let wrong = scrub(&fixture.path(), FAST).unwrap_err();
+    assert!(matches!(wrong, MonitorError::NotOpen { .. }), "{wrong}");
+    // The copy is opened: the original keeps its socket.
+    let copy = fixture.open();
+    assert_ne!(copy.monitor(), store.monitor());
+    copy.put(b"key", b"value").unwrap();
+    if copy.monitor().is_ok() {
+        assert_eq!(session(&fixture.path()).unwrap().stats.puts, 1);
+    }
+    assert!(store.monitor().unwrap().exists());
 }
 
 /// A path can be longer than the address of a socket.

@@ -84,7 +84,9 @@ impl RecoveryLine {
     ) -> Result<(), Failure> {
         let hint = match self.shutdown {
             NOT_CLEAN if in_use => " (in use)",
-            NOT_CLEAN => " (killed or crashed, or the close record was lost)",
+            NOT_CLEAN => {
+                " (killed or crashed, or the close record was lost; or a device is in use without a monitor)"
+            }
             _ => "",
         };
         field("shutdown", format!("{}{hint}", self.shutdown))?;

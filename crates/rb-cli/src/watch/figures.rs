@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::seen::Seen;
 use crate::key::show_key;
-use crate::rates::ratio;
+use crate::rates::{ratio, sum};
 use crate::size::{counted, show_size};
 
 /// The counters of an open store since it was opened.
@@ -389,7 +389,7 @@ fn device(stats: &DeviceStats) -> Vec<DeviceLine> {
         ops.map(|(op, requests)| DeviceLine::of(purpose, op, requests))
     });
     lines
-        .filter(|line| line.device_requests + line.failed_requests > 0)
+        .filter(|line| line.device_requests > 0 || line.failed_requests > 0)
         .collect()
 }
 
@@ -425,24 +425,31 @@ impl TopLine {
         };
         let (hits, misses) = (of(|stats| stats.hits), of(|stats| stats.misses));
         let waited = |stats: &StoreStats| -> Duration {
-            waits(stats).iter().map(|(_, waits)| waits.total).sum()
+            let all = waits(stats).into_iter().map(|(_, waits)| waits.total);
+            all.fold(Duration::ZERO, Duration::saturating_add)
         };
         TopLine {
             store: StoreLine::of(path, &now.session),
             seconds: time.as_secs_f64(),
-            hit_ratio: (hits + misses > 0).then(|| ratio(hits, hits + misses)),
-            gets_per_second: rate(|stats| stats.hits + stats.misses),
+            hit_ratio: (hits > 0 || misses > 0).then(|| ratio(hits, sum([hits, misses]))),
+            gets_per_second: rate(|stats| sum([stats.hits, stats.misses])),
             puts_per_second: rate(|stats| stats.puts),
             removes_per_second: rate(|stats| stats.removes),
             evictions_per_second: rate(|stats| stats.index.evictions),
             returned_bytes_per_second: rate(|stats| stats.bytes_got),
             stored_bytes_per_second: rate(|stats| stats.bytes_put),
-            device_reads_per_second: rate(|stats| sum(stats, |kind| kind.read.latency.count())),
-            device_writes_per_second: rate(|stats| sum(stats, |kind| kind.write.latency.count())),
-            device_read_bytes_per_second: rate(|stats| sum(stats, |kind| kind.read.bytes)),
-            device_written_bytes_per_second: rate(|stats| sum(stats, |kind| kind.write.bytes)),
+            device_reads_per_second: rate(|stats| {
+                of_device(stats, |kind| kind.read.latency.count())
+            }),
+            device_writes_per_second: rate(|stats| {
+                of_device(stats, |kind| kind.write.latency.count())
+            }),
+            device_read_bytes_per_second: rate(|stats| of_device(stats, |kind| kind.read.bytes)),
+            device_written_bytes_per_second: rate(|stats| {
+                of_device(stats, |kind| kind.write.bytes)
+            }),
             dropped_entries: of(|stats| stats.dropped),
-            failed_keys: of(|stats| failures(stats).iter().map(|line| line.failed_keys).sum()),
+            failed_keys: of(|stats| sum(failures(stats).iter().map(|line| line.failed_keys))),
             wait_seconds: waited(stats).saturating_sub(waited(before)).as_secs_f64(),
             operations: operations(stats, Some(before)),
         }
@@ -450,8 +457,8 @@ impl TopLine {
 }
 
 /// Sums a figure of the device over all purposes.
-fn sum(stats: &StoreStats, figure: fn(&KindStats) -> u64) -> u64 {
+fn of_device(stats: &StoreStats, figure: fn(&KindStats) -> u64) -> u64 {
     let device = &stats.device;
     let kinds = [&device.values, &device.log, &device.base, &device.upkeep];
-    kinds.into_iter().map(figure).sum()
+    sum(kinds.into_iter().map(figure))
 }

@@ -4,7 +4,7 @@ use super::figures::{DeviceLine, OperationLine, StatsLine};
 use super::words::{micros, number, time};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::rates::ratio;
+use crate::rates::{ratio, sum};
 use crate::size::show_size;
 
 pub(super) fn show(stats: &StatsLine, output: &mut Output) -> Result<(), Failure> {
@@ -28,7 +28,7 @@ pub(super) fn show(stats: &StatsLine, output: &mut Output) -> Result<(), Failure
         .iter()
         .try_for_each(|alarm| field("alarm", alarm.clone()))?;
     let count = |count: u64| number(count as f64);
-    let asked = stats.hits + stats.misses;
+    let asked = sum([stats.hits, stats.misses]);
     field(
         "gets",
         format!(

@@ -90,8 +90,8 @@ fn head(store: &StoreLine) -> Vec<Line> {
             scrub.dropped_entries,
             counted(scrub.read_errors, "read error"),
         );
-        lines.push(match scrub.dropped_entries + scrub.read_errors {
-            0 => plain(text),
+        lines.push(match (scrub.dropped_entries, scrub.read_errors) {
+            (0, 0) => plain(text),
             _ => alarm(text),
         });
     }
@@ -157,8 +157,8 @@ fn failures(top: &TopLine) -> Line {
         number(top.store.replay_blocks as f64),
         number(top.store.checkpoint_blocks as f64),
     );
-    match top.failed_keys + top.dropped_entries {
-        0 => plain(text),
+    match (top.failed_keys, top.dropped_entries) {
+        (0, 0) => plain(text),
         _ => alarm(text),
     }
 }
@@ -177,7 +177,7 @@ fn operation(line: &OperationLine, seconds: f64) -> String {
 
 fn class(class: &ClassLine) -> Line {
     const BAR: f64 = 12.0;
-    let fill = class.live_slots as f64 / (class.slots.max(1)) as f64;
+    let fill = (class.live_slots as f64 / class.slots.max(1) as f64).min(1.0);
     let bar = "#".repeat((BAR * fill).round() as usize);
     let text = format!(
         "{:<12}{:>12}{:>13}{:>13}{:>7}  {:>5.1} % {bar}",
@@ -188,8 +188,8 @@ fn class(class: &ClassLine) -> Line {
         class.bad_slots,
         100.0 * fill
     );
-    match class.bad_slots + class.quarantined_slots {
-        0 => plain(text),
+    match (class.bad_slots, class.quarantined_slots) {
+        (0, 0) => plain(text),
         _ => alarm(text),
     }
 }

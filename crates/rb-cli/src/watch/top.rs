@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ratatui::Frame;
@@ -11,6 +13,8 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line as Styled, Text};
 use ratatui::widgets::{Block, Borders, Sparkline};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag;
 
 use super::figures::{OperationLine, TopLine};
 use super::screen::{self, Line, Look};
@@ -27,6 +31,9 @@ const HISTORY: usize = 1000;
 const TEXT_COLUMNS: u16 = 80;
 const CHART_COLUMNS: u16 = 24;
 const CHART_ROWS: u16 = 4;
+
+/// Time between two looks for a signal.
+const SIGNAL_EVERY: Duration = Duration::from_millis(100);
 
 /// A figure over time.
 struct Chart {
@@ -49,11 +56,16 @@ pub(super) fn run(path: &Path, interval: Duration) -> Result<Outcome, Failure> {
     let mut before = Seen::now(path)?;
     let mut terminal = ratatui::try_init().map_err(|source| Failure::Output { source })?;
     let mut screen = Screen::new();
+    let killed = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
+        // Without it the signal ends the program, and leaves the terminal as it is.
+        drop(flag::register(signal, Arc::clone(&killed)));
+    }
+    let mut due = Instant::now() + interval;
     let ended = loop {
-        let due = Instant::now() + interval;
         let drawn = terminal.draw(|frame| screen.draw(frame));
-        match drawn.and_then(|_| wait(due)) {
-            Ok(Next::Look) => {}
+        match drawn.and_then(|_| wait(due, &killed)) {
+            Ok(Next::Look) => due = Instant::now() + interval,
             // The size has changed.
             Ok(Next::Draw) => continue,
             Ok(Next::End) => break Ok(Outcome::Done),
@@ -64,11 +76,16 @@ pub(super) fn run(path: &Path, interval: Duration) -> Result<Outcome, Failure> {
                 screen.show(&TopLine::between(path, &before, &now));
                 before = now;
             }
+            Err(Failure::Monitor { source }) => screen.silent = Some(source.to_string()),
             Err(why) => screen.silent = Some(why.chain()),
         }
     };
-    ratatui::restore();
-    ended
+    // The terminal may be gone.
+    let restored = ratatui::try_restore();
+    ended.and_then(|outcome| match restored {
+        Ok(()) => Ok(outcome),
+        Err(source) => Err(Failure::Output { source }),
+    })
 }
 
 /// The reason why a wait has ended.
@@ -78,12 +95,19 @@ enum Next {
     End,
 }
 
-/// Waits until it is time for the next look, or for a key.
-fn wait(due: Instant) -> io::Result<Next> {
+/// Waits until it is time for the next look, for a key, or for a signal.
+fn wait(due: Instant, killed: &AtomicBool) -> io::Result<Next> {
     loop {
         let left = due.saturating_duration_since(Instant::now());
-        if !event::poll(left)? {
-            return Ok(Next::Look);
+        let is_event = event::poll(left.min(SIGNAL_EVERY))?;
+        if killed.load(Ordering::Relaxed) {
+            return Ok(Next::End);
+        }
+        if !is_event {
+            match left.is_zero() {
+                true => return Ok(Next::Look),
+                false => continue,
+            }
         }
         match event::read()? {
             Event::Key(key) if ends(key) => return Ok(Next::End),

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 const PAGE: &str = include_str!("../../../../docs/operations.md");
 
 /// Samples marked with `<!-- not run: reason -->`, by their first command.
-const NOT_RUN: [&str; 1] = ["rb demo"];
+const NOT_RUN: [&str; 2] = ["rb demo", "rb top /dev/nvme1n1 --once"];
 
 /// A block of commands, each with its expected output.
 struct Sample {

@@ -63,6 +63,7 @@ fn session(inner: &Inner, background: &Services, monitor: &Monitor) -> Session {
     Session {
         process: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: monitor.node,
         path: inner.path.clone(),
         socket: monitor.path().to_path_buf(),
         uuid: inner.identity.uuid.to_string(),

@@ -26,6 +26,7 @@ use crate::core::inner::Inner;
 use ages::Ages;
 use once::ScrubOnce;
 use place::{Place, places};
+use wire::Node;
 
 /// The socket of an open store, and what is asked for over it.
 pub(crate) struct Monitor {
@@ -36,6 +37,8 @@ pub(crate) struct Monitor {
     /// The connection that is being served.
     served: Mutex<Option<UnixStream>>,
     stopped: AtomicBool,
+    /// The file or device of the store.
+    pub(crate) node: Node,
     pub(crate) opened: SystemTime,
     pub(crate) ages: Ages,
     pub(crate) scrub: ScrubOnce,
@@ -56,7 +59,8 @@ impl Monitor {
             None => off("the store is behind an engine of the caller's"),
             Some(kind) => {
                 let folder = (kind == DeviceKind::File).then_some(&*inner.path);
-                Monitor::listen(&places(folder, &inner.identity.uuid))
+                let node = fs::metadata(&inner.path).map_err(|why| why.to_string())?;
+                Monitor::listen(&places(folder, &inner.identity.uuid), Node::of(&node))
             }
         }
     }
@@ -65,7 +69,7 @@ impl Monitor {
     ///
     /// # Errors
     /// Each place with the reason why it is not possible there.
-    fn listen(places: &[Place]) -> Result<Monitor, String> {
+    fn listen(places: &[Place], node: Node) -> Result<Monitor, String> {
         let mut reasons = Vec::new();
         for place in places {
             match place.listen() {
@@ -76,6 +80,7 @@ impl Monitor {
                         listener,
                         served: Mutex::default(),
                         stopped: AtomicBool::new(false),
+                        node,
                         opened: SystemTime::now(),
                         ages: Ages::default(),
                         scrub: ScrubOnce::default(),
@@ -103,7 +108,9 @@ impl Monitor {
         }
         let (stream, _) = accepted?;
         *self.served.lock() = stream.try_clone().ok();
-        Ok(Some(stream))
+        // A stop that has not seen it here was before this look.
+        let stopped = self.stopped.load(Ordering::Acquire);
+        Ok((!stopped).then_some(stream))
     }
 
     /// Forgets the connection that was served.

@@ -16,6 +16,10 @@ impl Stop {
         self.changed.notify_all();
     }
 
+    pub(crate) fn is_notified(&self) -> bool {
+        *self.stopped.lock()
+    }
+
     /// Waits for `time` or until stopped. Returns whether to continue.
     pub(crate) fn pause(&self, time: Duration) -> bool {
         let mut stopped = self.stopped.lock();

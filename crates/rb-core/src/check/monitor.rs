@@ -1,27 +1,25 @@
 //! Asks the process that has a store open for writing.
 
-use std::fs;
-use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use rb_io::{Access, Device, DeviceKind, EngineKind};
-use rustix::process::geteuid;
-
-use crate::background::monitor::place::{places, places_of_others};
+use crate::background::monitor::place::{check_socket, socket_of_file, sockets_of_all};
 use crate::background::monitor::socket;
-use crate::background::monitor::wire::{ANSWER_MAX, Answer, Ask};
-use crate::check::inspect::superblock_copies;
+use crate::background::monitor::wire::{ANSWER_MAX, Answer, Ask, Node};
 
 pub use crate::background::monitor::once::ScrubProgress;
 pub use crate::background::monitor::wire::Session;
+
+/// Most characters of a reason that another process gives.
+const WORDS_MAX: usize = 300;
 
 /// Why there is no answer about an open store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MonitorError {
-    /// The path cannot be read, or holds no store.
+    /// There is nothing at the path, or this user may not look.
     #[error("{path}: {why}")]
     NoStore {
         /// The path.
@@ -30,13 +28,15 @@ pub enum MonitorError {
         why: String,
     },
     /// No process listens for this store.
-    #[error("no process answers for {path}: it is not open for writing, or without a monitor")]
+    #[error(
+        "no process answers for {path}: it is not open for writing, or without a monitor that this user may ask"
+    )]
     NotOpen {
         /// The path.
         path: PathBuf,
     },
     /// A process has the socket open and does not answer.
-    #[error("{socket}: {why}")]
+    #[error("{why} ({socket})")]
     NoAnswer {
         /// The socket.
         socket: PathBuf,
@@ -44,7 +44,7 @@ pub enum MonitorError {
         why: String,
     },
     /// The process refused what was asked for.
-    #[error("{socket}: refused: {why}")]
+    #[error("refused: {why} ({socket})")]
     Refused {
         /// The socket.
         socket: PathBuf,
@@ -80,7 +80,7 @@ fn unexpected(socket: PathBuf, answer: &Answer) -> MonitorError {
     match answer {
         Answer::Refused(why) => MonitorError::Refused {
             socket,
-            why: why.clone(),
+            why: why.chars().take(WORDS_MAX).collect(),
         },
         _ => MonitorError::NoAnswer {
             socket,
@@ -89,67 +89,75 @@ fn unexpected(socket: PathBuf, answer: &Answer) -> MonitorError {
     }
 }
 
-/// Asks at each place where the socket can be, until there is one.
+/// Asks the process that has the store open, at each place where its socket can be. Never reads the store, whose device may hang.
 fn ask(path: &Path, ask: Ask) -> Result<(PathBuf, Answer), MonitorError> {
-    for place in sockets(path)? {
-        match ask_at(&place, ask) {
-            Ok(answer) => return Ok((place, answer)),
-            Err(why) if is_absent(&why) => {}
-            Err(why) => {
-                let why = match why.kind() {
-                    // The process is stopped, or many ask.
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        "the process does not answer within a second".into()
-                    }
-                    _ => why.to_string(),
+    let found = fs::metadata(path).map_err(|why| MonitorError::NoStore {
+        path: path.to_path_buf(),
+        why: why.to_string(),
+    })?;
+    let (node, owner) = (Node::of(&found), found.uid());
+    let is_file = found.is_file();
+    let next_to_it = is_file.then(|| socket_of_file(path)).flatten();
+    let mut silent = None;
+    for socket in next_to_it.iter().cloned().chain(sockets_of_all()) {
+        // Which store it is for is only known from its answer.
+        match ask_at(&socket, owner, Ask::Session) {
+            Ok(Answer::Session(session)) if session.node == node => {
+                let answer = match ask {
+                    Ask::Session => Ok(Answer::Session(session)),
+                    ask @ Ask::Scrub { .. } => ask_at(&socket, owner, ask),
                 };
-                return Err(MonitorError::NoAnswer { socket: place, why });
+                return match answer {
+                    Ok(answer) => Ok((socket, answer)),
+                    Err(why) => Err(no_answer(socket, &why)),
+                };
             }
+            // Another store, no socket, or one that this user may not ask.
+            Ok(_) => {}
+            Err(why) if is_absent(&why) => {}
+            // One that is not next to the file belongs to another store, most likely.
+            Err(_) if is_file && next_to_it.as_ref() != Some(&socket) => {}
+            Err(why) => silent = silent.or(Some(no_answer(socket, &why))),
         }
     }
-    Err(MonitorError::NotOpen {
+    Err(silent.unwrap_or_else(|| MonitorError::NotOpen {
         path: path.to_path_buf(),
-    })
+    }))
+}
+
+fn no_answer(socket: PathBuf, why: &io::Error) -> MonitorError {
+    let why = match why.kind() {
+        io::ErrorKind::TimedOut => "the process does not answer within a second".into(),
+        // Its queue is full: it is stopped, or many ask.
+        io::ErrorKind::WouldBlock => {
+            "the process does not answer within a second, or many ask it".into()
+        }
+        _ => why.to_string(),
+    };
+    MonitorError::NoAnswer { socket, why }
 }
 
 /// Returns whether an error says that no process listens there, or not to this user.
 fn is_absent(why: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
-    matches!(why.kind(), ConnectionRefused | NotADirectory | NotFound)
+    use io::ErrorKind::{
+        ConnectionRefused, InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied,
+    };
+    matches!(
+        why.kind(),
+        ConnectionRefused
+            | InvalidFilename
+            | InvalidInput
+            | NotADirectory
+            | NotFound
+            | PermissionDenied
+    )
 }
 
-fn ask_at(place: &Path, ask: Ask) -> io::Result<Answer> {
-    let owner = fs::symlink_metadata(place)?.uid();
-    let user = geteuid();
-    // Another user could have put it into a shared folder, to answer with a lie.
-    if !user.is_root() && owner != user.as_raw() && owner != 0 {
-        let why = format!("the socket belongs to another user, {owner}");
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
+fn ask_at(socket: &Path, store_owner: u32, ask: Ask) -> io::Result<Answer> {
+    check_socket(socket, store_owner)?;
     let deadline = socket::deadline();
-    let stream = socket::connect_to(place)?;
+    let stream = socket::connect_to(socket)?;
     socket::send(&stream, &ask.encode(), deadline)?;
     let line = socket::receive(&stream, ANSWER_MAX, deadline)?;
     Answer::decode(&line).map_err(io::Error::other)
-}
-
-/// Returns the paths of the sockets that a store can have.
-fn sockets(path: &Path) -> Result<Vec<PathBuf>, MonitorError> {
-    let no_store = |why: String| MonitorError::NoStore {
-        path: path.to_path_buf(),
-        why,
-    };
-    let device = Device::open(path, Access::ReadOnly).map_err(|why| no_store(why.to_string()))?;
-    let is_file = device.kind() == DeviceKind::File;
-    let opened = rb_io::open(std::sync::Arc::new(device), EngineKind::Posix)
-        .map_err(|why| no_store(why.to_string()))?;
-    let copies = superblock_copies(opened.engine.as_ref());
-    let superblock = copies.into_iter().find_map(Result::ok);
-    let uuid = superblock
-        .ok_or_else(|| no_store("no usable superblock".into()))?
-        .identity
-        .uuid;
-    let own = places(is_file.then_some(path), &uuid);
-    let own = own.into_iter().map(|place| place.socket);
-    Ok(own.chain(places_of_others(&uuid)).collect())
 }

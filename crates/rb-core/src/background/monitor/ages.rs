@@ -44,6 +44,11 @@ impl Ages {
         self.moments.lock().note(Instant::now(), uses);
     }
 
+    /// Remembers it in any case: the last uses of a store that is idle now were before this moment.
+    fn note_now(&self, uses: u64) {
+        self.moments.lock().add(Instant::now(), uses);
+    }
+
     /// The least time since the last use of the least recently used entry: too short by 1/32 of the session at most, and no
     /// longer than the session. `None` without entries.
     pub(crate) fn oldest(&self, inner: &Inner) -> Option<Duration> {
@@ -61,6 +66,7 @@ impl Ages {
     /// Looks at every entry.
     fn find(&self, inner: &Inner) -> Option<Instant> {
         let index = &inner.index;
+        self.note_now(index.uses());
         let (mut scan, mut more, mut first) = (EntryScan::default(), true, None);
         while more {
             more = scan.step(index, POSITIONS, &mut |entry| {
@@ -77,7 +83,14 @@ impl Moments {
     fn note(&mut self, at: Instant, uses: u64) {
         let last = self.of.last().map(|(last, _)| *last);
         let spacing = self.spacing.max(SPACING_MIN);
-        if last.is_some_and(|last| at.saturating_duration_since(last) < spacing) {
+        if last.is_none_or(|last| at.saturating_duration_since(last) >= spacing) {
+            self.add(at, uses);
+        }
+    }
+
+    /// Adds a moment, unless there were no uses since the last one.
+    fn add(&mut self, at: Instant, uses: u64) {
+        if self.of.last().is_some_and(|(_, last)| *last == uses) {
             return;
         }
         if self.of.len() == MOMENTS_MAX {
@@ -87,7 +100,7 @@ impl Moments {
                 number += 1;
                 number % 2 == 1
             });
-            self.spacing = 2 * spacing;
+            self.spacing = 2 * self.spacing.max(SPACING_MIN);
         }
         self.of.push((at, uses));
     }
@@ -119,6 +132,18 @@ mod tests {
         assert_eq!(moments.after(505), Some(start + seconds(1)));
         // Recovered from an earlier session.
         assert_eq!(moments.after(7), Some(start));
+    }
+
+    /// The age of the oldest entry of an idle store began at 0 every 10 s.
+    #[test]
+    fn the_last_uses_of_an_idle_store_grow_old() {
+        let (start, mut moments) = (Instant::now(), Moments::default());
+        moments.note(start, 0);
+        moments.note(start + seconds(1) / 2, 7);
+        assert_eq!(moments.after(7), None, "it was a moment ago");
+        moments.add(start + seconds(1), 7);
+        moments.add(start + seconds(30), 7);
+        assert_eq!(moments.after(7), Some(start + seconds(1)));
     }
 
     /// The moments cover any time with the same number of them, and the session's start stays.

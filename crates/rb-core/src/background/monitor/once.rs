@@ -54,6 +54,10 @@ impl ScrubOnce {
         if pass.as_ref().is_some_and(Pass::is_running) {
             return Err("a scrub that was asked for is running".into());
         }
+        // Under the lock, which the join of the thread takes after that.
+        if stop.is_notified() {
+            return Err("the store is being closed".into());
+        }
         let options = Scrub {
             bytes_per_second,
             pass_interval: Duration::MAX,

@@ -42,12 +42,9 @@ enum Folder {
 /// device.
 pub(crate) fn places(file: Option<&Path>, uuid: &StoreUuid) -> Vec<Place> {
     let mut places = Vec::new();
-    // The path of the file itself, if a link led to it.
-    if let Some(file) = file.and_then(|file| fs::canonicalize(file).ok()) {
-        let mut name: OsString = file.into();
-        name.push(".monitor");
+    if let Some(socket) = file.and_then(socket_of_file) {
         places.push(Place {
-            socket: name.into(),
+            socket,
             folder: Folder::OfStore,
         });
     }
@@ -70,14 +67,54 @@ pub(crate) fn places(file: Option<&Path>, uuid: &StoreUuid) -> Vec<Place> {
     places
 }
 
-/// Returns the places where root finds sockets of others.
-pub(crate) fn places_of_others(uuid: &StoreUuid) -> Vec<PathBuf> {
-    if !geteuid().is_root() {
-        return Vec::new();
+/// Returns the sockets of all stores in the folders for sockets: of the system, of the user, and for root of all users.
+pub(crate) fn sockets_of_all() -> Vec<PathBuf> {
+    let user = geteuid();
+    let mut folders = vec![PathBuf::from(SYSTEM)];
+    let users = match user.is_root() {
+        true => names_in(Path::new(USERS)),
+        false => vec![Path::new(USERS).join(user.as_raw().to_string())],
+    };
+    folders.extend(users.iter().map(|user| user.join("raw-block")));
+    let sockets = folders.iter().flat_map(|folder| names_in(folder));
+    let is_monitor = |path: &PathBuf| path.extension().is_some_and(|is| is == "monitor");
+    sockets.filter(is_monitor).collect()
+}
+
+fn names_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// Returns the path of the socket next to a store's file; `None` if the file does not exist.
+pub(crate) fn socket_of_file(file: &Path) -> Option<PathBuf> {
+    // The path of the file itself, if a link led to it.
+    let mut name: OsString = fs::canonicalize(file).ok()?.into();
+    name.push(".monitor");
+    Some(name.into())
+}
+
+/// Checks that a socket was made by root, by this user or by the owner of the store, and that it is no link. Another user
+/// could have put one into a shared folder, to answer with lies or to pass the question on.
+pub(crate) fn check_socket(socket: &Path, store_owner: u32) -> io::Result<()> {
+    let found = fs::symlink_metadata(socket)?;
+    let (owner, user) = (found.uid(), geteuid());
+    let is_known = owner == 0 || owner == user.as_raw() || owner == store_owner;
+    // The folder of a service, in which only the service makes sockets.
+    let of_service = || {
+        let folder = socket
+            .parent()
+            .and_then(|folder| fs::symlink_metadata(folder).ok());
+        user.is_root()
+            && folder.is_some_and(|of| of.uid() == owner && of.mode() & WRITABLE_BY_OTHERS == 0)
+    };
+    match found.file_type().is_socket() && (is_known || of_service()) {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("it is not a socket of this user or of the store's owner, but of user {owner}"),
+        )),
     }
-    let users = fs::read_dir(USERS).into_iter().flatten().flatten();
-    let socket = |user: PathBuf| user.join("raw-block").join(format!("{uuid}.monitor"));
-    users.map(|user| socket(user.path())).collect()
 }
 
 impl Place {
@@ -105,18 +142,20 @@ impl Place {
         Ok((listener, (file.dev(), file.ino())))
     }
 
-    /// Removes the socket of a process that was killed. The caller holds the store's lock, so no other process serves this
-    /// store.
+    /// Removes the socket of a process that was killed. One on which a process listens stays: it may serve a copy of the
+    /// store with the same UUID, or a file that was here before.
     fn remove_stale(&self) -> io::Result<()> {
+        let in_use = |what| Err(io::Error::new(io::ErrorKind::AddrInUse, what));
         let file = fs::symlink_metadata(&self.socket)?;
-        let user = geteuid();
-        if !file.file_type().is_socket() || !(user.is_root() || file.uid() == user.as_raw()) {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "something that is not a socket of this user's is in its place",
-            ));
+        if !file.file_type().is_socket() || file.uid() != geteuid().as_raw() {
+            return in_use("something that is not a socket of this user's is in its place");
         }
-        fs::remove_file(&self.socket)
+        match socket::connect_to(&self.socket) {
+            Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(&self.socket)
+            }
+            _ => in_use("another process listens there"),
+        }
     }
 }
 

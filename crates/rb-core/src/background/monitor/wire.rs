@@ -3,7 +3,9 @@
 //! A field that an older process does not send has its default; a question or an answer of a newer version is refused by
 //! name.
 
+use std::fs::Metadata;
 use std::num::NonZeroU64;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -50,35 +52,78 @@ pub struct Session {
     /// Process id, in the process's own namespace.
     pub process: u32,
     /// Version of the library in the process.
+    #[serde(default)]
     pub version: String,
+    /// The file or device that it has open.
+    pub(crate) node: Node,
     /// The path by which it opened the store.
+    #[serde(default)]
     pub path: PathBuf,
     /// The socket over which it answered.
     #[serde(skip)]
     pub socket: PathBuf,
     /// UUID of the store.
+    #[serde(default)]
     pub uuid: String,
     /// Label of the store.
+    #[serde(default)]
     pub label: Vec<u8>,
     /// Name of the engine in use.
+    #[serde(default)]
     pub engine: String,
     /// Time at which it opened the store.
+    #[serde(default = "unknown_time")]
     pub opened: SystemTime,
     /// Entries that it recovered.
+    #[serde(default)]
     pub recovered: u64,
     /// True if the session before was closed.
+    #[serde(default)]
     pub clean: bool,
     /// Capacity of the slots of each class in bytes.
+    #[serde(default)]
     pub slot_bytes: Vec<u64>,
     /// Requests in flight that a queue can have.
+    #[serde(default)]
     pub queue_depth: u32,
     /// Least time since the last use of the least recently used entry: too short by up to 1/32 of the session, and no longer
     /// than the session. `None` without entries.
+    #[serde(default)]
     pub oldest_use: Option<Duration>,
     /// The scrub that was last asked for in this session.
+    #[serde(default)]
     pub scrub: Option<ScrubProgress>,
     /// Its counters.
+    #[serde(default)]
     pub stats: StoreStats,
+}
+
+fn unknown_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH
+}
+
+/// A file by its file system and inode, or a device by its number: paths and UUIDs may be those of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    pub(crate) device: u64,
+    /// 0 for a device.
+    pub(crate) inode: u64,
+}
+
+impl Node {
+    pub(crate) fn of(metadata: &Metadata) -> Node {
+        let kind = metadata.file_type();
+        match kind.is_block_device() || kind.is_char_device() {
+            true => Node {
+                device: metadata.rdev(),
+                inode: 0,
+            },
+            false => Node {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+            },
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
