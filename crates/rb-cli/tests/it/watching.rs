@@ -250,7 +250,7 @@ fn a_process_that_does_not_answer() {
     assert!(error.contains("no process answers"), "{error}");
     let info = place.rb(&["info"], &[]).text();
     assert!(info.contains("not clean (killed or crashed"), "{info}");
-    assert!(!info.contains("in use"), "{info}");
+    assert!(!info.contains("by process"), "{info}");
 }
 
 /// `rb top` needs a terminal, unless it prints once.
