@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use crate::background::monitor::place::{check_socket, socket_of_file, sockets_of_all};
@@ -11,6 +12,9 @@ use crate::background::monitor::wire::{ANSWER_MAX, Answer, Ask, Node};
 
 pub use crate::background::monitor::once::ScrubProgress;
 pub use crate::background::monitor::wire::Session;
+
+/// Pause before the next attempt to connect to a process that many ask.
+const RETRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Most characters of a reason that another process gives.
 const WORDS_MAX: usize = 300;
@@ -156,7 +160,15 @@ fn is_absent(why: &io::Error) -> bool {
 fn ask_at(socket: &Path, store_owner: u32, ask: Ask) -> io::Result<Answer> {
     check_socket(socket, store_owner)?;
     let deadline = socket::deadline();
-    let stream = socket::connect_to(socket)?;
+    let stream = loop {
+        match socket::connect_to(socket) {
+            // Others wait already.
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(RETRY_EVERY);
+            }
+            connected => break connected?,
+        }
+    };
     socket::send(&stream, &ask.encode(), deadline)?;
     let line = socket::receive(&stream, ANSWER_MAX, deadline)?;
     Answer::decode(&line).map_err(io::Error::other)
