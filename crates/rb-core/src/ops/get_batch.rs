@@ -150,10 +150,6 @@ impl GetBatch {
                     Read::Failed(error) => {
                         add(&inner.counters.read_errors, 1);
                         unread.push((located.slot, error.clone()));
-                        inner
-                            .counters
-                            .trace
-                            .read_failed("get", located.slot.0, &error);
                         Err(error)
                     }
                     // The queue failed without completing this read.

@@ -21,7 +21,7 @@ use capture::{PANICS, Seen, alone, take};
 use fixture::{MARK, Sim, key, value};
 
 /// Longer than any of these tests takes. A lock that is held while the subscriber calls the store hangs.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_mins(4);
 
 /// Runs `work`, and fails if it does not end.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
