@@ -18,9 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use rustix::net::{Shutdown, shutdown};
-
 use rb_io::DeviceKind;
+use rustix::net::{Shutdown, shutdown};
 
 use crate::core::inner::Inner;
 use ages::Ages;
@@ -132,5 +131,12 @@ impl Monitor {
         if let Some(served) = &*self.served.lock() {
             drop(served.shutdown(std::net::Shutdown::Both));
         }
+    }
+}
+
+/// An opening that fails after the socket was made leaves none behind. A forked child drops no store.
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

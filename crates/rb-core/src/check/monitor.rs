@@ -57,7 +57,8 @@ pub enum MonitorError {
     },
 }
 
-/// Asks the process that has the store at `path` open for writing how it is. Takes a second at most.
+/// Asks the process that has the store at `path` open for writing how it is. Takes a second at
+/// most for each process that is asked and does not answer.
 ///
 /// # Errors
 /// See [`MonitorError`].
