@@ -43,7 +43,7 @@ pub(crate) fn scrub(
     engine: EngineKind,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let Some(rate) = NonZeroU64::new(args.rate) else {
+    let Some(rate) = NonZeroU64::new(args.rate.unwrap_or(u64::MAX)) else {
         let why = "--rate is 0: a scrub reads at least a byte in a second".into();
         return Err(Failure::Usage { why });
     };

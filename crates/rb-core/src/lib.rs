@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod breakdown;
 mod check;
 mod clock;
 mod core;

@@ -147,9 +147,10 @@ impl KindStats {
     /// Number of requests that failed.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        let all = [&self.read, &self.write, &self.flush, &self.discard];
-        all.iter()
-            .fold(0, |sum, requests| sum.saturating_add(requests.failures))
+        let all = self.by_operation().into_iter();
+        all.fold(0, |sum, (_, requests)| {
+            sum.saturating_add(requests.failures)
+        })
     }
 }
 

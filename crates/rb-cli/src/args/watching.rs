@@ -43,9 +43,9 @@ pub struct ScrubArgs {
     /// The store.
     #[arg(value_parser = path_parser())]
     pub path: PathBuf,
-    /// Limit of the bytes read in a second.
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE", default_value = "1TiB")]
-    pub rate: u64,
+    /// Limit of the bytes read in a second. Default: none.
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
+    pub rate: Option<u64>,
     /// If a process has the store open: start the scrub there, and do not wait for its end.
     #[arg(long)]
     pub start: bool,

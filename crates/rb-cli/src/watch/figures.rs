@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use rb_core::monitor::Session;
 use rb_core::{
     ClassStats, DeviceStats, KindStats, Latency, LatencyStats, LifetimeCounters, Requests,
-    StoreStats, WaitStats,
+    StoreStats,
 };
 use serde::Serialize;
 
@@ -183,16 +183,28 @@ impl StatsLine {
             commits: stats.commits,
             checkpoints: stats.checkpoints,
             metadata_write_errors: stats.metadata_write_errors,
-            drops: drops(stats),
-            failures: failures(stats),
-            waits_by_cause: waits(stats)
-                .into_iter()
+            drops: stats
+                .drops
+                .by_check()
+                .map(|(cause, dropped_entries)| DropLine {
+                    cause,
+                    dropped_entries,
+                })
+                .into(),
+            failures: stats
+                .failures
+                .by_error()
+                .map(|(cause, failed_keys)| FailureLine { cause, failed_keys })
+                .into(),
+            waits_by_cause: stats
+                .waits
+                .by_cause()
                 .map(|(cause, waits)| WaitLine {
                     cause,
                     waits: waits.count,
                     wait_seconds: waits.total.as_secs_f64(),
                 })
-                .collect(),
+                .into(),
             operations: operations(stats, None),
             device: device(&stats.device),
             lifetime: LifetimeLine::of(&stats.lifetime),
@@ -301,58 +313,12 @@ fn alarms(stats: &StoreStats) -> Vec<String> {
     reasons.into_iter().filter_map(alarm).collect()
 }
 
-fn drops(stats: &StoreStats) -> Vec<DropLine> {
-    let drops = &stats.drops;
-    let causes = [
-        ("get", drops.get),
-        ("validation", drops.validation),
-        ("scrub", drops.scrub),
-    ];
-    let line = |(cause, dropped_entries)| DropLine {
-        cause,
-        dropped_entries,
-    };
-    causes.map(line).into()
-}
-
-fn failures(stats: &StoreStats) -> Vec<FailureLine> {
-    let failures = &stats.failures;
-    let causes = [
-        ("no_space", failures.no_space),
-        ("busy", failures.busy),
-        ("timed_out", failures.timed_out),
-        ("out_of_space", failures.out_of_space),
-        ("io", failures.io),
-        ("poisoned", failures.poisoned),
-        ("other", failures.other),
-    ];
-    let line = |(cause, failed_keys)| FailureLine { cause, failed_keys };
-    causes.map(line).into()
-}
-
-fn waits(stats: &StoreStats) -> [(&'static str, WaitStats); 4] {
-    let waits = &stats.waits;
-    [
-        ("buffers", waits.buffers),
-        ("queues", waits.queues),
-        ("log_space", waits.log_space),
-        ("slots", waits.slots),
-    ]
-}
-
 /// The operations since the look before, or since the store was opened.
 fn operations(stats: &StoreStats, before: Option<&StoreStats>) -> Vec<OperationLine> {
     let before = before.map_or_else(LatencyStats::default, |before| before.latency.clone());
-    let now = &stats.latency;
-    let kinds = [
-        ("get", &now.get, &before.get),
-        ("put", &now.put, &before.put),
-        ("remove", &now.remove, &before.remove),
-        ("sync", &now.sync, &before.sync),
-        ("commit", &now.commit, &before.commit),
-        ("checkpoint", &now.checkpoint, &before.checkpoint),
-    ];
-    let line = |(op, now, before): (&'static str, &Latency, &Latency)| {
+    let now = stats.latency.by_operation().into_iter();
+    let both = now.zip(before.by_operation());
+    let line = |((op, now), (_, before)): ((&'static str, &Latency), (&'static str, &Latency))| {
         let latency = now.since(before);
         OperationLine {
             op,
@@ -363,7 +329,7 @@ fn operations(stats: &StoreStats, before: Option<&StoreStats>) -> Vec<OperationL
             max_us: quantile_us(&latency, 1.0),
         }
     };
-    kinds.map(line).into()
+    both.map(line).collect()
 }
 
 /// `None` without durations.
@@ -373,20 +339,9 @@ fn quantile_us(latency: &Latency, q: f64) -> Option<f64> {
 
 /// The kinds of requests that were made.
 fn device(stats: &DeviceStats) -> Vec<DeviceLine> {
-    let purposes = [
-        ("values", &stats.values),
-        ("log", &stats.log),
-        ("base", &stats.base),
-        ("upkeep", &stats.upkeep),
-    ];
-    let lines = purposes.into_iter().flat_map(|(purpose, kinds)| {
-        let ops = [
-            ("read", &kinds.read),
-            ("write", &kinds.write),
-            ("flush", &kinds.flush),
-            ("discard", &kinds.discard),
-        ];
-        ops.map(|(op, requests)| DeviceLine::of(purpose, op, requests))
+    let lines = stats.by_purpose().into_iter().flat_map(|(purpose, kinds)| {
+        let line = |(op, requests)| DeviceLine::of(purpose, op, requests);
+        kinds.by_operation().map(line)
     });
     lines
         .filter(|line| line.device_requests > 0 || line.failed_requests > 0)
@@ -425,7 +380,11 @@ impl TopLine {
         };
         let (hits, misses) = (of(|stats| stats.hits), of(|stats| stats.misses));
         let waited = |stats: &StoreStats| -> Duration {
-            let all = waits(stats).into_iter().map(|(_, waits)| waits.total);
+            let all = stats
+                .waits
+                .by_cause()
+                .into_iter()
+                .map(|(_, waits)| waits.total);
             all.fold(Duration::ZERO, Duration::saturating_add)
         };
         TopLine {
@@ -449,7 +408,7 @@ impl TopLine {
                 of_device(stats, |kind| kind.write.bytes)
             }),
             dropped_entries: of(|stats| stats.dropped),
-            failed_keys: of(|stats| sum(failures(stats).iter().map(|line| line.failed_keys))),
+            failed_keys: of(|stats| sum(stats.failures.by_error().map(|(_, keys)| keys))),
             wait_seconds: waited(stats).saturating_sub(waited(before)).as_secs_f64(),
             operations: operations(stats, Some(before)),
         }
@@ -458,7 +417,6 @@ impl TopLine {
 
 /// Sums a figure of the device over all purposes.
 fn of_device(stats: &StoreStats, figure: fn(&KindStats) -> u64) -> u64 {
-    let device = &stats.device;
-    let kinds = [&device.values, &device.log, &device.base, &device.upkeep];
-    sum(kinds.into_iter().map(figure))
+    let kinds = stats.device.by_purpose();
+    sum(kinds.map(|(_, kind)| figure(kind)))
 }

@@ -2,17 +2,11 @@
 
 use std::time::Duration;
 
+use indicatif::HumanCount;
+
 /// `1,234,567`, rounded.
 pub(super) fn number(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    HumanCount(number.round() as u64).to_string()
 }
 
 /// `3.21 GB/s` or `12.3 MB/s`.
@@ -34,22 +28,17 @@ pub(super) fn micros(micros: Option<f64>) -> String {
     }
 }
 
-/// `12 s`, `3 min 20 s`, `5 h 12 min` or `3 d 4 h`; `-` for 0.
+/// `12ms`, `3m 20s` or `5h 12m`; `-` for 0. Of a long time only the two largest units.
 pub(super) fn time(seconds: f64) -> String {
-    if seconds == 0.0 {
-        return "-".into();
-    }
-    if seconds < 1.0 {
-        return format!("{:.0} ms", seconds * 1e3);
-    }
-    let seconds = Duration::from_secs_f64(seconds.min(1e15)).as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{minutes} min {} s", seconds % 60),
-        3600..86_400 => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
+    let millis = (seconds.clamp(0.0, 1e12) * 1e3).round() as u64;
+    let shown = match millis {
+        0 => return "-".into(),
+        1..1000 => Duration::from_millis(millis),
+        _ => Duration::from_secs(millis / 1000),
+    };
+    let text = humantime::format_duration(shown).to_string();
+    let units: Vec<&str> = text.split(' ').take(2).collect();
+    units.join(" ")
 }
 
 #[cfg(test)]
@@ -68,9 +57,10 @@ mod tests {
         assert_eq!(micros(Some(999.4)), "999 us");
         assert_eq!(micros(Some(999.6)), "1.0 ms");
         assert_eq!(micros(Some(2_500_000.0)), "2.5 s");
-        assert_eq!(time(0.012), "12 ms");
-        assert_eq!(time(200.0), "3 min 20 s");
-        assert_eq!(time(18_720.0), "5 h 12 min");
-        assert_eq!(time(273_600.0), "3 d 4 h");
+        assert_eq!(time(0.012), "12ms");
+        assert_eq!(time(200.0), "3m 20s");
+        assert_eq!(time(18_720.0), "5h 12m");
+        assert_eq!(time(273_600.0), "3days 4h");
+        assert_eq!(time(0.0), "-");
     }
 }

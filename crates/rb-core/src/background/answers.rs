@@ -70,8 +70,6 @@ fn session(inner: &Inner, background: &Services, monitor: &Monitor) -> Session {
         label: inner.superblock.label().to_vec(),
         engine: inner.device.name().to_owned(),
         opened: monitor.opened,
-        recovered: inner.recovery.entries,
-        clean: inner.recovery.clean,
         slot_bytes: (0..geometry.classes() as u8)
             .map(|class| geometry.class_capacity(class))
             .collect(),

@@ -13,7 +13,7 @@ impl Inner {
         let (counters, index) = (&self.counters, self.index.stats());
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let device = self.lanes.requests.stats();
-        let kinds = [&device.values, &device.log, &device.base, &device.upkeep];
+        let kinds = device.by_purpose().map(|(_, kind)| kind);
         let discarded = kinds.iter().map(|kind| kind.discard.bytes).sum();
         let errors = kinds.iter().map(|kind| kind.failures()).sum();
         LifetimeCounters {

@@ -74,12 +74,6 @@ pub struct Session {
     /// Time at which it opened the store.
     #[serde(default = "unknown_time")]
     pub opened: SystemTime,
-    /// Entries that it recovered.
-    #[serde(default)]
-    pub recovered: u64,
-    /// True if the session before was closed.
-    #[serde(default)]
-    pub clean: bool,
     /// Capacity of the slots of each class in bytes.
     #[serde(default)]
     pub slot_bytes: Vec<u64>,

@@ -100,22 +100,9 @@ pub(super) static METRICS: [Metric; 17] = [
 
 /// A sample for each purpose and operation of the device's requests.
 fn requests<'a>(now: &'a Reading, value: impl Fn(&'a Requests) -> Value<'a>) -> Vec<Sample<'a>> {
-    let device = &now.stats.device;
-    let kinds = [
-        ("values", &device.values),
-        ("log", &device.log),
-        ("base", &device.base),
-        ("upkeep", &device.upkeep),
-    ];
     let mut samples = Vec::new();
-    for (kind, stats) in kinds {
-        let ops = [
-            ("read", &stats.read),
-            ("write", &stats.write),
-            ("flush", &stats.flush),
-            ("discard", &stats.discard),
-        ];
-        for (op, completed) in ops {
+    for (kind, requests) in now.stats.device.by_purpose() {
+        for (op, completed) in requests.by_operation() {
             samples.push(Sample::new([kind.into(), op.into()], value(completed)));
         }
     }

@@ -57,47 +57,19 @@ pub(super) static METRICS: [Metric; 18] = [
         "raw_block_operation_duration",
         &["op"],
         "Durations of calls, blocking and async; gets count if they read a value.",
-        |now| {
-            let latency = &now.stats.latency;
-            by([
-                ("get", &latency.get),
-                ("put", &latency.put),
-                ("remove", &latency.remove),
-                ("sync", &latency.sync),
-                ("commit", &latency.commit),
-                ("checkpoint", &latency.checkpoint),
-            ])
-        },
+        |now| by(now.stats.latency.by_operation()),
     ),
     Metric::counters(
         "raw_block_failures",
         &["reason"],
         "Keys whose operation failed, by the error.",
-        |now| {
-            let failures = &now.stats.failures;
-            by([
-                ("no_space", failures.no_space),
-                ("busy", failures.busy),
-                ("timed_out", failures.timed_out),
-                ("out_of_space", failures.out_of_space),
-                ("io", failures.io),
-                ("poisoned", failures.poisoned),
-                ("other", failures.other),
-            ])
-        },
+        |now| by(now.stats.failures.by_error()),
     ),
     Metric::counters(
         "raw_block_drops",
         &["check"],
         "Entries dropped because their bytes on the device were not those that were put.",
-        |now| {
-            let drops = &now.stats.drops;
-            by([
-                ("get", drops.get),
-                ("validation", drops.validation),
-                ("scrub", drops.scrub),
-            ])
-        },
+        |now| by(now.stats.drops.by_check()),
     ),
     Metric::counter(
         "raw_block_expired",
@@ -109,13 +81,8 @@ pub(super) static METRICS: [Metric; 18] = [
         &["cause"],
         "Waits of operations for what others had in use.",
         |now| {
-            let waits = &now.stats.waits;
-            by([
-                ("buffers", waits.buffers.count),
-                ("queues", waits.queues.count),
-                ("log_space", waits.log_space.count),
-                ("slots", waits.slots.count),
-            ])
+            let waits = now.stats.waits.by_cause();
+            by(waits.map(|(cause, waits)| (cause, waits.count)))
         },
     ),
     Metric::counters(
@@ -123,13 +90,8 @@ pub(super) static METRICS: [Metric; 18] = [
         &["cause"],
         "Time that operations spent in these waits.",
         |now| {
-            let waits = &now.stats.waits;
-            by([
-                ("buffers", waits.buffers.total),
-                ("queues", waits.queues.total),
-                ("log_space", waits.log_space.total),
-                ("slots", waits.slots.total),
-            ])
+            let waits = now.stats.waits.by_cause();
+            by(waits.map(|(cause, waits)| (cause, waits.total)))
         },
     )
     .unit(Unit::Seconds),
