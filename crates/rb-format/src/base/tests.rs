@@ -268,7 +268,7 @@ fn forged_lists_of_a_header_are_refused_by_name() {
     assert_eq!(field(|b| b[263] = 0x80), "bad block");
     assert_eq!(field(|b| b[112..114].fill(0xff)), "bad slots");
     assert_eq!(field(|b| b.copy_within(760..764, 764)), "bad slot");
-    for at in [184, 247, 248 + 16, 759, 760 + 12, 4087] {
+    for at in [192, 247, 248 + 16, 759, 760 + 12, 4087] {
         let error = forged_header(|b| b[at] = 1);
         assert!(
             matches!(error, Corruption::Reserved { .. }),

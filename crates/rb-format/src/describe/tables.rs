@@ -167,7 +167,7 @@ impl Structure {
                 directory_len, directory_checksum, recency_now, sections, bad_slot_count,
                 bad_block_count, lifetime_slot_bytes, lifetime_log_bytes, lifetime_base_bytes,
                 lifetime_discarded_bytes, lifetime_puts, lifetime_removes, lifetime_evictions,
-                lifetime_openings, reserved, bad_blocks, bad_slots, checksum)
+                lifetime_openings, lifetime_errors, reserved, bad_blocks, bad_slots, checksum)
             }
             Structure::DirectoryEntry => {
                 places!(EntryBytes: offset, stored_len, raw_len, hash_first, hash_last,

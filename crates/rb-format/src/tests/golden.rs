@@ -177,10 +177,16 @@ fn log_block() {
 #[test]
 fn base_header_and_directory() {
     let sample = samples::base(&samples::varied_entries(), Compression::Plain);
-    let bytes = image("v1-base-header.bin", &sample.header.encode()[..]);
+    let bytes = image("v1-base-header-errors.bin", &sample.header.encode()[..]);
     let header = BaseHeader::decode(&bytes, &samples::ID).unwrap();
     assert_eq!(header, sample.header);
     assert_eq!(header.encode()[..], bytes[..]);
+    // The bytes of `lifetime_errors` were reserved at first: such a header counts no failed request.
+    let mut earlier = sample.header.clone();
+    earlier.lifetime.errors = 0;
+    let bytes = image("v1-base-header.bin", &earlier.encode()[..]);
+    assert_eq!(BaseHeader::decode(&bytes, &samples::ID).unwrap(), earlier);
+    assert_eq!(earlier.encode()[..], bytes[..]);
     let bytes = image("v1-base-directory.bin", &sample.directory_bytes);
     let directory = decode_directory(&bytes, &header, sample.region_bytes).unwrap();
     assert_eq!(directory, sample.directory);
