@@ -35,17 +35,15 @@ pub(crate) fn run() -> Result<(), String> {
         &[&["test"], &packages[..], &features, &only].concat(),
         &[("RB_SKIPS", &skips)],
     )?;
-    // The tests of what the store reports, and all others of rb-core while it reports.
-    let reporting = ["-p", "rb-core", "--features", "tracing", "--quiet"];
-    cargo(&[&clippy[..2], &reporting, &clippy[2..]].concat())?;
-    cargo(&[&["test"], &reporting[..]].concat())?;
     for library in LIBRARIES {
         // Alone and without default features: a combination that another project may choose.
         cargo(&["test", "-p", library, "--no-default-features", "--quiet"])?;
     }
-    // The workspace has this feature from its examples; here it is alone.
-    let metrics = ["-p", "rb-core", "--no-default-features", "--features"];
-    cargo(&[&["test"], &metrics[..], &["prometheus", "--quiet"]].concat())?;
+    // The workspace was tested with both; here each is alone.
+    for feature in ["tracing", "prometheus"] {
+        let alone = ["-p", "rb-core", "--no-default-features", "--features"];
+        cargo(&[&clippy[..2], &alone, &[feature, "--quiet"], &clippy[2..]].concat())?;
+    }
     cargo_with(
         &["doc", "--workspace", "--no-deps", "--quiet"],
         &[("RUSTDOCFLAGS", "-D warnings")],

@@ -108,9 +108,7 @@ impl FsckReport {
         if let Some(repair) = &self.repair {
             repair.show(output)?;
         }
-        for finding in &self.findings {
-            finding.show(output)?;
-        }
+        ShownFinding::show_all(&self.findings, output)?;
         let hidden = (self.damages + self.remarks).saturating_sub(self.findings.len() as u64);
         if hidden > 0 {
             output.line(format!("… and {} not shown", counted(hidden, "finding")))?;
@@ -135,8 +133,12 @@ impl FsckReport {
                 self.seconds
             ))?;
         }
+        let unread = match self.payloads_read < self.entries && !self.deep {
+            true => "; payloads were not read, which --deep does",
+            false => "",
+        };
         output.line(format!(
-            "{}: {} ({} damaged, {}, {} unverified)",
+            "{}: {} ({} damaged, {}, {} unverified{unread})",
             self.path,
             self.state,
             self.damages,
@@ -168,9 +170,7 @@ impl RepairSummary {
                 self.state_before
             ));
         }
-        for finding in &self.findings {
-            finding.show(output)?;
-        }
+        ShownFinding::show_all(&self.findings, output)?;
         let rebuilt = match self.rebuilt {
             true => "metadata was rebuilt from slot headers (a removed key may have returned); ",
             false => "",
@@ -197,13 +197,25 @@ impl ShownFinding {
         }
     }
 
-    fn show(&self, output: &mut Output) -> Result<(), Failure> {
-        output.line(format!(
-            "{}: {} at byte {}: {}",
-            self.severity, self.structure, self.offset_bytes, self.wrong
-        ))?;
-        output.line(format!("  means: {}", self.meaning))?;
-        output.line(format!("  lost: {}", self.lost))
+    /// Shows findings. Neighbours share the lines that they have in common, as the slots of a bad region do.
+    fn show_all(findings: &[ShownFinding], output: &mut Output) -> Result<(), Failure> {
+        for group in findings.chunk_by(|a, b| a.meaning == b.meaning) {
+            let one_loss = group.iter().all(|finding| finding.lost == group[0].lost);
+            for finding in group {
+                output.line(format!(
+                    "{}: {} at byte {}: {}",
+                    finding.severity, finding.structure, finding.offset_bytes, finding.wrong
+                ))?;
+                if !one_loss {
+                    output.line(format!("  lost: {}", finding.lost))?;
+                }
+            }
+            output.line(format!("  means: {}", group[0].meaning))?;
+            if one_loss {
+                output.line(format!("  lost: {}", group[0].lost))?;
+            }
+        }
+        Ok(())
     }
 }
 
