@@ -13,6 +13,7 @@ mod task_package;
 mod task_profile;
 mod task_test;
 mod task_tidy;
+mod task_wheel;
 #[cfg(test)]
 mod tests;
 
@@ -93,6 +94,8 @@ enum Task {
     ///
     /// Needs the musl target of Rust, musl-gcc and cargo-deb. Lists each file with its size and SHA-256.
     Dist(task_dist::Options),
+    /// Build the Python wheel into target/wheel. Needs Python 3.10 or later
+    Wheel(task_wheel::Options),
 }
 
 /// Options that are passed on to a program, which parses them.
@@ -129,5 +132,6 @@ fn run(task: Task) -> Result<(), String> {
         Task::Bench(options) => task_bench::run(&options),
         Task::Package => task_package::run(),
         Task::Dist(options) => task_dist::run(&options),
+        Task::Wheel(options) => task_wheel::run(&options),
     }
 }

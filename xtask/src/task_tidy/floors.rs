@@ -29,6 +29,7 @@ pub(super) fn check(breaches: &mut Vec<String>) -> Result<(), String> {
         ("rb-testkit", "crates/rb-testkit"),
         ("rb-report", "crates/rb-report"),
         ("rb-cli", "crates/rb-cli"),
+        ("rb-python", "crates/rb-python"),
         ("rb-tests", "tests"),
         ("rb-bench", "benches"),
         ("xtask", "xtask"),

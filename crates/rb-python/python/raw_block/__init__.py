@@ -1,0 +1,78 @@
+"""A crash-safe, persistent cache for large values straight on raw block storage.
+
+Values are verified on every read. After `sync` they survive any crash. A full store evicts the least recently used ones.
+"""
+
+from __future__ import annotations
+
+from ._native import (
+    BUSY,
+    CLOSED,
+    DONE,
+    EXISTED,
+    FORMAT_VERSION,
+    INVALID,
+    IO_ERROR,
+    MISMATCH,
+    MISS,
+    NO_SPACE,
+    POISONED,
+    REFUSED,
+    SUPERSEDED,
+    TIMED_OUT,
+    TOO_LONG,
+    VERSION,
+    Closed,
+    Consent,
+    Cursor,
+    Done,
+    Error,
+    Forked,
+    FormatError,
+    InUse,
+    Memory,
+    NotAStore,
+    OpenError,
+    Poisoned,
+    Store,
+    Unexpected,
+    format,
+    is_store,
+)
+
+__version__ = VERSION
+
+__all__ = [
+    "BUSY",
+    "CLOSED",
+    "DONE",
+    "EXISTED",
+    "FORMAT_VERSION",
+    "INVALID",
+    "IO_ERROR",
+    "MISMATCH",
+    "MISS",
+    "NO_SPACE",
+    "POISONED",
+    "REFUSED",
+    "SUPERSEDED",
+    "TIMED_OUT",
+    "TOO_LONG",
+    "VERSION",
+    "Closed",
+    "Consent",
+    "Cursor",
+    "Done",
+    "Error",
+    "Forked",
+    "FormatError",
+    "InUse",
+    "Memory",
+    "NotAStore",
+    "OpenError",
+    "Poisoned",
+    "Store",
+    "Unexpected",
+    "format",
+    "is_store",
+]

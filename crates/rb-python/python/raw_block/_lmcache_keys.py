@@ -1,0 +1,127 @@
+"""How keys and layouts of LMCache are written in a store."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+from ._lmcache_host import api
+
+# version, kv_rank, object group, length of the chunk hash; the hash follows, then the tail.
+_HEAD = struct.Struct("<BIIB")
+_TAIL = struct.Struct("<H")
+_VERSION = 1
+_TAILS_MAX = 65_536
+
+LAYOUT_BYTES = 8
+_ANY_LAYOUT = bytes(LAYOUT_BYTES)
+
+
+class KeyCodec:
+    """Keys as bytes, reversible: head | chunk hash | length of the model's name | model | salt.
+
+    The tail of a key is the same for all keys of a model and salt, so it is made once."""
+
+    def __init__(self) -> None:
+        self._tails: dict[tuple[str, str], bytes] = {}
+
+    def encode(self, keys: Sequence[Any]) -> list[bytes]:
+        """A key that has no such form becomes empty. The store answers that it is invalid, and the batch goes on."""
+        pack, tails = _HEAD.pack, self._tails
+        try:
+            return [
+                pack(_VERSION, key.kv_rank, key.object_group_id, len(key.chunk_hash))
+                + key.chunk_hash
+                + (tails.get((key.model_name, key.cache_salt)) or self._tail(key))
+                for key in keys
+            ]
+        except (struct.error, UnicodeError):
+            return [self.encode([key])[0] for key in keys] if len(keys) > 1 else [b""] * len(keys)
+
+    def decode(self, key: bytes) -> Any | None:
+        """None for bytes that are no key of LMCache's, or of another version."""
+        parts = _split(key)
+        if parts is None:
+            return None
+        try:
+            return api.ObjectKey(
+                chunk_hash=parts[2],
+                model_name=parts[3].decode(),
+                kv_rank=parts[0],
+                object_group_id=parts[1],
+                cache_salt=parts[4].decode(),
+            )
+        except ValueError:
+            return None
+
+    def salt_of(self, key: bytes) -> str | None:
+        """The salt alone: much cheaper than the key."""
+        parts = _split(key)
+        try:
+            return None if parts is None else parts[4].decode()
+        except UnicodeError:
+            return None
+
+    def _tail(self, key: Any) -> bytes:
+        name: bytes = key.model_name.encode()
+        tail: bytes = _TAIL.pack(len(name)) + name + key.cache_salt.encode()
+        if len(self._tails) >= _TAILS_MAX:
+            self._tails.clear()
+        self._tails[key.model_name, key.cache_salt] = tail
+        return tail
+
+
+def _split(key: bytes) -> tuple[int, int, bytes, bytes, bytes] | None:
+    try:
+        version, kv_rank, group, hash_len = _HEAD.unpack_from(key)
+        model_at = _HEAD.size + hash_len + _TAIL.size
+        (model_len,) = _TAIL.unpack_from(key, model_at - _TAIL.size)
+    except struct.error:
+        return None
+    salt_at = model_at + model_len
+    if version != _VERSION or salt_at > len(key):
+        return None
+    return kv_rank, group, key[_HEAD.size : _HEAD.size + hash_len], key[model_at:salt_at], key[salt_at:]
+
+
+class Layouts:
+    """A short hash of shapes, types and format of an object. It is stored with the value and must be that of the object
+    that is loaded into. So a cache of another layout is a miss, and not garbage.
+
+    Objects of plain bytes have no layout: their memory is an upper bound of what a value may take."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bytes] = {}
+
+    def of(self, objects: Sequence[Any]) -> list[bytes]:
+        hashes: list[bytes] = []
+        last: Any = None
+        digest = _ANY_LAYOUT
+        for obj in objects:
+            meta = obj.metadata
+            # The objects of a batch are mostly alike, and to compare is cheaper than to look up.
+            layout = (meta.shapes, meta.shape, meta.dtypes, meta.dtype, meta.fmt)
+            if layout != last:
+                last, digest = layout, self._hash(meta)
+            hashes.append(digest)
+        return hashes
+
+    def expected(self, objects: Sequence[Any]) -> tuple[list[bytes | None], int]:
+        """What a load expects of each value, and how many objects are of plain bytes."""
+        hashes = self.of(objects)
+        loose = hashes.count(_ANY_LAYOUT)
+        return ([None if digest == _ANY_LAYOUT else digest for digest in hashes] if loose else list(hashes)), loose
+
+    def _hash(self, meta: Any) -> bytes:
+        dtypes = meta.dtypes if meta.dtypes else [meta.dtype]
+        if all(dtype is None or str(dtype) == "torch.uint8" for dtype in dtypes):
+            return _ANY_LAYOUT
+        shapes = meta.shapes if meta.shapes else [meta.shape]
+        form = getattr(meta.fmt, "name", meta.fmt)
+        words = f"{[tuple(shape) for shape in shapes]} {[str(dtype) for dtype in dtypes]} {form}"
+        digest = self._known.get(words)
+        if digest is None:
+            digest = self._known[words] = blake2b(words.encode(), digest_size=LAYOUT_BYTES).digest()
+        return digest
