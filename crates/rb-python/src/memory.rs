@@ -4,6 +4,7 @@
 //! [`Memory`], and the loans of a batch.
 
 use std::any::Any;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
@@ -33,6 +34,53 @@ pub(crate) enum Access {
     Source,
     /// A get writes to it.
     Target,
+}
+
+/// Memory of a value that is in no region, until no request holds it: it is the owner of its arena. Arenas do not know of
+/// each other, so this finds memory that a get would share.
+#[derive(Debug)]
+struct Loose {
+    range: Range<usize>,
+    access: Access,
+}
+
+/// The ranges of all `Loose`.
+static LOOSE: Mutex<Vec<(Range<usize>, Access)>> = Mutex::new(Vec::new());
+
+impl Loose {
+    fn new(range: Range<usize>, access: Access) -> Result<Loose, String> {
+        let mut all = LOOSE.lock();
+        let shares = |(other, its): &(Range<usize>, Access)| {
+            range.start < other.end
+                && other.start < range.end
+                && (access, *its) != (Access::Source, Access::Source)
+        };
+        if let Some((other, _)) = all.iter().find(|other| shares(other)) {
+            return Err(format!(
+                "{} bytes at {:#x} overlap the memory of another value: {} bytes at {:#x}",
+                range.len(),
+                range.start,
+                other.len(),
+                other.start
+            ));
+        }
+        all.push((range.clone(), access));
+        Ok(Loose { range, access })
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        let mut all = LOOSE.lock();
+        let same = |(range, access): &(Range<usize>, Access)| {
+            *range == self.range && *access == self.access
+        };
+        let at = all
+            .iter()
+            .position(same)
+            .expect("it was added when this was made");
+        all.swap_remove(at);
+    }
 }
 
 /// The memory of one value of a batch: what to wait for if the device keeps it.
@@ -90,7 +138,7 @@ impl Region {
     }
 
     /// The pages around memory that is in no region. Values that do not begin on a page are copied.
-    fn around(address: usize, length: usize) -> Result<Arc<Region>, String> {
+    fn around(address: usize, length: usize, access: Access) -> Result<Arc<Region>, String> {
         let first = address & !(PAGE - 1);
         let end = address
             .checked_add(length)
@@ -100,7 +148,8 @@ impl Region {
                 "{length} bytes at {address:#x} end behind the address space"
             ));
         };
-        Region::adopt(first, end - first, Box::new(()))
+        let loose = Loose::new(address..address + length, access)?;
+        Region::adopt(first, end - first, Box::new(loose))
     }
 
     fn holds(&self, address: usize, length: usize) -> bool {
@@ -124,7 +173,7 @@ impl Span {
         drop(regions);
         let region = match region {
             Some(region) => region,
-            None => Region::around(address, length)?,
+            None => Region::around(address, length, access)?,
         };
         let offset = address - region.address;
         let loan = match access {

@@ -43,7 +43,7 @@ pub(crate) fn close_all(py: Python<'_>) {
     py.detach(|| {
         open.iter()
             .filter_map(Weak::upgrade)
-            .for_each(|store| _ = store.close())
+            .for_each(|store| _ = store.close());
     });
 }
 
@@ -290,6 +290,7 @@ impl Store {
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn submit_put(
         &self,
+        py: Python<'_>,
         keys: Vec<PyBackedBytes>,
         spans: &Bound<'_, PyAny>,
         metadata: Option<Vec<PyBackedBytes>>,
@@ -305,7 +306,9 @@ impl Store {
         Ok(self.add(&self.puts, batch, |batch| {
             let ended = batch.ended.take();
             let puts = arguments.puts(batch);
-            Work::Put(self.store.put_many_async(puts, arguments.options), ended)
+            // Short values are copied in the call.
+            let putting = py.detach(|| self.store.put_many_async(puts, arguments.options));
+            Work::Put(putting, ended)
         }))
     }
 
@@ -313,6 +316,7 @@ impl Store {
     #[pyo3(signature = (keys, spans, *, expect=None, exact=true))]
     fn submit_get(
         &self,
+        py: Python<'_>,
         keys: Vec<PyBackedBytes>,
         spans: &Bound<'_, PyAny>,
         expect: Option<Vec<Option<PyBackedBytes>>>,
@@ -323,7 +327,8 @@ impl Store {
         let batch = Batch::new(keys, spans, Access::Target)?;
         Ok(self.add(&self.gets, batch, |batch| {
             let (ended, loans) = (batch.ended.take(), std::mem::take(&mut batch.loans));
-            let getting = self.store.get_many_at_async(&batch.lent_keys(), loans);
+            let keys = batch.lent_keys();
+            let getting = py.detach(|| self.store.get_many_at_async(&keys, loans));
             Work::Get(getting, ended, wanted)
         }))
     }
@@ -660,7 +665,7 @@ impl Store {
     }
 
     fn __repr__(&self) -> String {
-        format!("<raw_block.Store {:?}>", self.path)
+        format!("<raw_block.Store {}>", self.path.display())
     }
 }
 

@@ -144,6 +144,18 @@ def test_memory_in_use_refuses_that_key_alone(store: Store) -> None:
     assert "overlap" in (done.error or "")
 
 
+def test_memory_of_python_in_use_refuses_that_key_alone(store: Store) -> None:
+    """Memory that was not adopted has an arena for each value, and these did not know of each other."""
+    store.put(b"a", b"x" * 300_000)
+    target = bytearray(300_000)
+    assert store.get_many([b"a", b"a"], [target, target]).codes == [DONE, REFUSED]
+    view = memoryview(target)
+    assert store.get_many([b"a", b"a"], [target, view[100:]], exact=False).codes == [DONE, REFUSED]
+    # Several puts may read the same memory.
+    assert store.put_many([b"b", b"c"], [target, target]).codes == [DONE, DONE]
+    assert store.get_many([b"c"], [target]).codes == [DONE]
+
+
 def test_the_same_memory_is_the_same_and_overlaps_are_refused() -> None:
     pages = Pages(1 << 20)
     assert Memory(pages.address, 1 << 20, None).address == pages.address

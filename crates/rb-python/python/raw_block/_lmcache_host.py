@@ -19,6 +19,7 @@ try:
 except ImportError:  # its older name
     from lmcache.native_storage_ops import Bitmap
 
+from . import _adopt
 from . import _native as native
 from ._config import Config
 
@@ -55,25 +56,14 @@ _check_version()
 
 def adopt(config: Config, desc: Any) -> tuple[list[native.Memory], str | None]:
     """LMCache's memory for the device to use without a copy, or why it cannot."""
-    if config.direct == "off":
-        return [], '`direct` is "off"'
-    memory: list[native.Memory] = []
-    why = None
-    if desc is None:
-        why = "LMCache has told of no memory"
-    elif desc.align_bytes % _PAGE != 0:
+    if config.direct == "off" or desc is not None and desc.align_bytes % _PAGE == 0:
+        return _adopt.adopt(config, [] if desc is None else [(desc.ptr, desc.size, desc)])
+    why = "LMCache has given no memory"
+    if desc is not None:
         why = f"LMCache aligns objects to {desc.align_bytes} bytes, which is no multiple of {_PAGE}"
-    else:
-        # Whole pages: what is left over at both ends belongs to others.
-        start = -(-desc.ptr // _PAGE) * _PAGE
-        length = (desc.ptr + desc.size) // _PAGE * _PAGE - start
-        try:
-            memory = [native.Memory(start, length, desc)]
-        except ValueError as error:
-            why = str(error)
-    if why is not None and config.direct == "require":
+    if config.direct == "require":
         raise ValueError(f'raw_block: `direct` is "require", but {why}')
-    return memory, why
+    return [], why
 
 
 def check_batch(keys: Sequence[Any], objects: Sequence[Any]) -> None:
