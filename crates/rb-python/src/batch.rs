@@ -108,15 +108,16 @@ impl Borrowed {
         Ok((address, length))
     }
 
-    /// Calls `freed` once the device holds none of the memory whose answer is `TIMED_OUT`. Returns false, and does not
-    /// call it, if there is no such answer.
+    /// Calls `freed` once the device holds none of the memory of values whose requests may not have ended with their answer:
+    /// it did not answer, failed, or the store was closed meanwhile. Returns false, and does not call it, if there are none.
     pub(crate) fn when_free(
         &self,
         at: &[usize],
         ended: &Ended,
         freed: impl Fn() + Send + Sync + 'static,
     ) -> bool {
-        let late = |(_, at): &(&Span, &usize)| ended.codes[**at] == codes::TIMED_OUT;
+        let open = [codes::TIMED_OUT, codes::IO_ERROR, codes::CLOSED];
+        let late = |(_, at): &(&Span, &usize)| open.contains(&ended.codes[**at]);
         let late: Vec<_> = self.spans.iter().zip(at).filter(late).collect();
         let left = Arc::new((AtomicUsize::new(late.len()), freed));
         for (span, _) in &late {

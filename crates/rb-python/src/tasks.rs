@@ -147,7 +147,7 @@ impl Tasks {
                 tasks.ring(id);
             }
         });
-        if is_late {
+        if is_late && !freed.load(Ordering::Acquire) {
             // Relaxed: a batch that starts in the same moment may or may not be refused.
             self.late.fetch_add(1, Ordering::Relaxed);
             task.work = Work::Late { ended, freed };
