@@ -11,6 +11,8 @@ pub(crate) enum Outcome {
     Miss,
     /// The audited store is damaged.
     Damaged,
+    /// A part of the running store does not work.
+    Alarm,
     /// The audited store cannot be opened, or no engine can use the probed path.
     Unusable,
     /// The command measured the store and found it broken. With `--json` the result was written with

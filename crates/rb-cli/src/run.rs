@@ -25,7 +25,7 @@ const DAMAGED: u8 = 4;
 const UNUSABLE: u8 = 8;
 
 /// Runs the program. Exit codes: 0 done, 1 error, 2 a miss; `rb fsck` also 4 damaged and 8 unusable; `rb scrub` also 4 damaged;
-/// `rb probe` also 8 unusable.
+/// `rb stats` and `rb top` also 4 with an alarm; `rb probe` also 8 unusable.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
@@ -43,7 +43,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Miss) => ExitCode::from(MISS),
-        Ok(Outcome::Damaged) => ExitCode::from(DAMAGED),
+        Ok(Outcome::Damaged | Outcome::Alarm) => ExitCode::from(DAMAGED),
         Ok(Outcome::Unusable) => ExitCode::from(UNUSABLE),
         Ok(Outcome::Broken(_)) if output.is_json() => ExitCode::from(ERROR),
         Ok(Outcome::Broken(failure)) => report(&mut output, failure.chain()),

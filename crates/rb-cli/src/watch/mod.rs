@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::output::Output;
 pub(crate) use figures::LifetimeLine;
-use figures::{StatsLine, TopLine};
+use figures::{StatsLine, StoreLine, TopLine};
 use seen::Seen;
 
 pub(crate) fn stats(args: &StatsArgs, output: &mut Output) -> Result<Outcome, Failure> {
@@ -27,7 +27,7 @@ pub(crate) fn stats(args: &StatsArgs, output: &mut Output) -> Result<Outcome, Fa
         }
         output.flush()?;
         if !args.watch {
-            return Ok(Outcome::Done);
+            return Ok(outcome(&line.store));
         }
         std::thread::sleep(args.interval);
         if !output.is_json() {
@@ -47,11 +47,18 @@ pub(crate) fn top(args: &TopArgs, output: &mut Output) -> Result<Outcome, Failur
                 .iter()
                 .try_for_each(|text| output.line(text))?,
         }
-        return Ok(Outcome::Done);
+        return Ok(outcome(&line.store));
     }
     if !std::io::stdout().is_terminal() {
         let why = "rb top draws on a terminal, and standard output is none: give --once, or use rb stats --watch";
         return Err(Failure::Usage { why: why.into() });
     }
     top::run(&args.path, args.interval)
+}
+
+fn outcome(store: &StoreLine) -> Outcome {
+    match store.alarms[..] {
+        [] => Outcome::Done,
+        [..] => Outcome::Alarm,
+    }
 }

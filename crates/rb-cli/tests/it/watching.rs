@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rb_core::{Store, StoreOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -324,4 +325,29 @@ fn lists_in_order_and_clears() {
     // The device is as worn as before.
     let info = place.rb(&["info", "--json"], &[]).json();
     assert_eq!(info["lifetime"]["puts"], 3);
+}
+
+/// A store that has stopped writing ends both commands with an exit code of its own, so that a timer notices it.
+#[test]
+fn an_alarm_is_in_the_exit_code() {
+    let place = Place::formatted();
+    let store = Store::open(&place.store, StoreOptions::default()).unwrap();
+    let looks: [&[&str]; 2] = [&["stats"], &["top", "--once", "--interval", "0.1"]];
+    let both = |code| {
+        looks.map(|look| {
+            let ran = place.rb(look, &[]);
+            assert_eq!(ran.code, Some(code), "{ran:?}");
+            String::from_utf8(ran.stdout).unwrap()
+        })
+    };
+    for text in both(0) {
+        assert!(!text.contains("writing has stopped"), "{text}");
+    }
+    let file = File::options().write(true).open(&place.store).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 4096).unwrap();
+    store.put(b"key", b"value").unwrap();
+    assert!(store.sync().is_err(), "the file is too short");
+    for text in both(4) {
+        assert!(text.contains("writing has stopped"), "{text}");
+    }
 }

@@ -20,8 +20,9 @@ use std::time::Duration;
 use capture::{PANICS, Seen, alone, take};
 use fixture::{MARK, Sim, key, value};
 
-/// Longer than any of these tests takes. A lock that is held while the subscriber calls the store hangs.
-const LONG: Duration = Duration::from_mins(4);
+/// Longer than any of these tests takes, and shorter than a mutant's harness is waited for. A lock that is held while the
+/// subscriber calls the store hangs.
+const LONG: Duration = Duration::from_mins(2);
 
 /// Runs `work`, and fails if it does not end.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -29,7 +30,11 @@ fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(move || drop(done.send(work())));
     match ended.recv_timeout(LONG) {
         Ok(outcome) => outcome,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            // The tests after this one must not hang, too.
+            capture::call(None);
+            panic!("it hangs");
+        }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             std::panic::resume_unwind(thread.join().unwrap_err())
         }
