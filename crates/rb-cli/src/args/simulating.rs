@@ -30,7 +30,7 @@ pub struct SimulateArgs {
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_positive::<u64>)]
     pub block_tokens: Option<u64>,
     /// Store what a request missed up to 100 ms after its lookup, in another order than that of the
-    /// requests, as inference engines do. Without it a request is looked up, stored and touched at once.
+    /// requests, as inference engines do. Without it a request is looked up and stored at once.
     #[arg(long)]
     pub apart: bool,
     /// Index shards, a power of two. With 1, eviction is exact.

@@ -1,7 +1,7 @@
 //! The store's own index, whose slots hold nothing: it is used as a store uses it, without values.
 
 use rb_core::policy::PolicyFactory;
-use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve, SlotId};
+use rb_index::{Index, IndexOptions, Lease, LockPurpose, NewEntry, PutMode, Reserve, SlotId};
 
 use crate::failure::Failure;
 
@@ -13,6 +13,7 @@ pub(super) struct Cache {
     hashes: Vec<u64>,
     order: Vec<(u32, u32)>,
     slots: Vec<SlotId>,
+    leases: Vec<Option<Lease>>,
 }
 
 impl Cache {
@@ -37,15 +38,16 @@ impl Cache {
             hashes: Vec::new(),
             order: Vec::new(),
             slots: Vec::new(),
+            leases: Vec::new(),
         })
     }
 
-    /// Looks up a chain, as a get of all its blocks does. Sets for each whether it is there.
-    pub(super) fn get(&mut self, chain: &[u32], found: &mut Vec<bool>) {
-        found.clear();
-        found.resize(chain.len(), false);
+    /// Leases the blocks of a chain that are there, as a lookup that locks them does. Returns whether each was found.
+    pub(super) fn lease(&mut self, chain: &[u32]) -> impl Iterator<Item = bool> + '_ {
         let batch = self.index.begin_batch(chain.len());
         self.group(chain);
+        self.leases.clear();
+        self.leases.resize_with(chain.len(), || None);
         for positions in self.order.chunk_by(|a, b| a.0 == b.0) {
             let mut shard = self
                 .index
@@ -53,25 +55,23 @@ impl Cache {
             for &(_, at) in positions {
                 let at = at as usize;
                 let key = chain[at].to_le_bytes();
-                if let Some(lease) = shard.lease(self.hashes[at], &key, batch.at(at)) {
-                    found[at] = true;
-                    shard.release(lease);
-                }
+                self.leases[at] = shard.lease(self.hashes[at], &key, batch.at(at));
             }
         }
+        self.leases.iter().map(Option::is_some)
     }
 
-    /// Marks a chain as used, its first block last.
-    pub(super) fn touch(&mut self, chain: &[u32]) {
-        let batch = self.index.begin_batch(chain.len());
+    /// Ends the leases of a chain, that of its first block last: the sooner a block is needed, the later it is evicted.
+    pub(super) fn release(&mut self, chain: &[u32]) {
         self.group(chain);
         for positions in self.order.chunk_by(|a, b| a.0 == b.0) {
             let mut shard = self
                 .index
                 .lock(positions[0].0 as usize, LockPurpose::Operation);
             for &(_, at) in positions {
-                let at = at as usize;
-                shard.touch(self.hashes[at], &chain[at].to_le_bytes(), batch.at(at));
+                if let Some(lease) = self.leases[at as usize].take() {
+                    shard.release(lease);
+                }
             }
         }
     }

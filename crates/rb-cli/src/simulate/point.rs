@@ -47,7 +47,6 @@ pub(super) fn run(
     let mut run = Run {
         cache,
         counts: Counts::default(),
-        found: Vec::new(),
         missed: Vec::new(),
     };
     let start = Instant::now();
@@ -64,18 +63,17 @@ pub(super) fn run(
 struct Run {
     cache: Cache,
     counts: Counts,
-    found: Vec<bool>,
     missed: Vec<u32>,
 }
 
 impl Run {
-    /// Looks up a chain, stores what was missing, and marks the chain as used.
+    /// Looks up a chain, and stores what was missing before it lets go of what was found.
     fn at_once(&mut self, chain: &[u32]) {
         self.look_up(chain);
         if !self.missed.is_empty() {
             self.counts.written_blocks += self.cache.put(&self.missed);
         }
-        self.cache.touch(chain);
+        self.cache.release(chain);
     }
 
     /// Looks up each chain at its time, and stores what was missing up to twice [`APART_MS`] later.
@@ -87,6 +85,7 @@ impl Run {
                 self.store(later.pop());
             }
             self.look_up(chain);
+            self.cache.release(chain);
             if !self.missed.is_empty() {
                 let at = time + random.random_range(0..=2 * APART_MS);
                 later.push(Reverse((at, number, self.missed.clone())));
@@ -104,13 +103,18 @@ impl Run {
     }
 
     fn look_up(&mut self, chain: &[u32]) {
-        self.cache.get(chain, &mut self.found);
-        let found = || self.found.iter();
-        self.counts.block_refs += chain.len() as u64;
-        self.counts.block_hits += found().filter(|found| **found).count() as u64;
-        self.counts.prefix_hits += found().take_while(|found| **found).count() as u64;
-        let missed = chain.iter().zip(&self.found).filter(|(_, found)| !**found);
+        let (mut hits, mut prefix) = (0, None);
         self.missed.clear();
-        self.missed.extend(missed.map(|(block, _)| *block));
+        for (at, found) in self.cache.lease(chain).enumerate() {
+            if found {
+                hits += 1;
+            } else {
+                prefix.get_or_insert(at);
+                self.missed.push(chain[at]);
+            }
+        }
+        self.counts.block_refs += chain.len() as u64;
+        self.counts.block_hits += hits;
+        self.counts.prefix_hits += prefix.unwrap_or(chain.len()) as u64;
     }
 }
