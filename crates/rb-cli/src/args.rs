@@ -1,7 +1,9 @@
 //! The command line of `rb`.
 
+mod capacity;
 mod measuring;
 mod shared;
+mod simulating;
 mod watching;
 
 use std::path::PathBuf;
@@ -12,12 +14,14 @@ use rb_core::{ClassRequest, EngineKind};
 use crate::log::{LogFilter, parse_filter};
 use crate::size::{parse_class, parse_size};
 use crate::version::{LONG, SHORT};
+pub use capacity::Capacity;
 pub use measuring::{
     BenchArgs, BenchOp, FillArgs, RecoverBenchArgs, RecoverChurnArgs, ReplayArgs, Until,
     ValidateMode,
 };
 pub use shared::PlacementArgs;
 use shared::{SIZES, parse_number, path_parser};
+pub use simulating::{PolicyName, SimulateArgs};
 pub use watching::{ClearArgs, LsArgs, LsOrder, ScrubArgs, StatsArgs, TopArgs};
 
 const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb scrub also: 4 damaged. rb probe also: 8 no engine can use the path, or with --engine not that one.";
@@ -81,6 +85,8 @@ pub enum Command {
     Clear(ClearArgs),
     /// Replay a trace of KV-cache requests and check every byte that the store returns.
     Replay(ReplayArgs),
+    /// Show how much of a trace eviction policies keep at several capacities, without a store.
+    Simulate(SimulateArgs),
     /// Measure how fast a store puts or gets, and check every byte afterwards.
     Bench(BenchArgs),
     /// Measure how soon a full store serves again after a clean close and after a kill.
@@ -116,6 +122,7 @@ impl Command {
             Command::Scrub(_) => "scrub",
             Command::Clear(_) => "clear",
             Command::Replay(_) => "replay",
+            Command::Simulate(_) => "simulate",
             Command::Bench(_) => "bench",
             Command::RecoverBench(_) => "recover-bench",
             Command::DemoChild(_) => "demo-child",

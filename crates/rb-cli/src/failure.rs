@@ -60,6 +60,13 @@ pub enum Failure {
         #[source]
         source: FormatError,
     },
+    /// The index of a simulation could not be made.
+    #[error("making the index failed")]
+    Index {
+        /// The cause.
+        #[source]
+        source: rb_index::IndexError,
+    },
     /// The store could not be opened.
     #[error("opening {path} failed")]
     Open {

@@ -53,8 +53,8 @@ fn whole(path: &Path) -> Option<PathBuf> {
     Some(folder.join(path.file_name()?))
 }
 
-/// Makes the head of a page: date, versions, machine and store.
-pub(crate) fn head(title: &str, store: &Store, path: &Path) -> Page {
+/// Makes the head of a page: date, versions and machine.
+pub(crate) fn start(title: &str) -> Page {
     let version = env!("CARGO_PKG_VERSION");
     let format = rb_format::FORMAT_VERSION;
     let mut page = Page::new(title)
@@ -63,12 +63,18 @@ pub(crate) fn head(title: &str, store: &Store, path: &Path) -> Page {
     for (name, fact) in machine() {
         page = page.fact(name, fact);
     }
+    page
+}
+
+/// Makes the head of a page about a store.
+pub(crate) fn head(title: &str, store: &Store, path: &Path) -> Page {
     let superblock = store.superblock();
     let mut described = format!("{}, {}", path.display(), show_size(superblock.device_bytes));
     if !superblock.label().is_empty() {
         described += &format!(", label {}", show_key(superblock.label()));
     }
-    page.fact("store", described)
+    start(title)
+        .fact("store", described)
         .fact("storage", storage(path))
         .fact("engine", store.engine_name())
 }

@@ -15,7 +15,7 @@ use crate::terminal::plain;
 use crate::version::VersionLine;
 use crate::{
     bench, clear, demo, entries, format, fsck, get, info, inspect, log, probe, put, recover_bench,
-    replay, scrub, watch,
+    replay, scrub, simulate, watch,
 };
 
 const ERROR: u8 = 1;
@@ -71,6 +71,7 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<Outcome, Failure> {
         Command::Scrub(args) => scrub::scrub(&args, engine, output),
         Command::Clear(args) => clear::clear(&args, engine, output),
         Command::Replay(args) => replay::replay(&args, engine, output),
+        Command::Simulate(args) => simulate::simulate(&args, output),
         Command::Bench(args) => bench::bench(&args, engine, output),
         Command::RecoverBench(args) => recover_bench::bench(&args, engine, output),
         Command::DemoChild(args) => demo::child(&args, engine, output),

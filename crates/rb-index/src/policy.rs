@@ -1,7 +1,7 @@
 //! The interface of eviction policies.
 //!
 //! [`Lru`](crate::Lru) is the default. Another policy is a [`Policy`] and a [`PolicyFactory`] that
-//! creates it for each shard; the example `policies` has two of them.
+//! creates it for each shard; `rb simulate` has several for comparison.
 
 use std::fmt;
 

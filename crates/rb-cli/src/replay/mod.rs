@@ -1,14 +1,12 @@
 //! `rb replay`: drives a store with a trace of KV-cache requests and checks every byte it returns.
 //!
 //! ```text
-//! trace.rs  JSON lines -> requests (lists of block ids)
 //! drive.rs  one request: get all, put what missed, touch all
 //! tally.rs  counts and the result
 //! ```
 
 mod drive;
 mod tally;
-mod trace;
 
 use std::path::Path;
 use std::time::Instant;
@@ -25,6 +23,7 @@ use crate::output::Output;
 use crate::page;
 use crate::progress;
 use crate::series::Series;
+use crate::trace;
 use drive::Driver;
 use tally::{ReplayTally, Setting};
 
@@ -54,7 +53,7 @@ pub(crate) fn replay(
     let mut recorder = series.recorder();
     let start = Instant::now();
     for (number, request) in requests.iter().enumerate() {
-        driver.request(&store, request, &mut tally, &mut recorder)?;
+        driver.request(&store, &request.hash_ids, &mut tally, &mut recorder)?;
         bar.inc(1);
         let done = number as u64 + 1;
         let more = done < requests.len() as u64;

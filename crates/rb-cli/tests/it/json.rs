@@ -11,7 +11,7 @@ use crate::watching::Bench;
 
 const PAGE: &str = include_str!("../../../../docs/json.md");
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "bench",
     "clear",
     "demo",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 17] = [
     "replay",
     "rm",
     "scrub",
+    "simulate",
     "stats",
     "top",
 ];
@@ -290,6 +291,7 @@ fn measured(place: &Place) -> Vec<Ran> {
         let slots = ["--slots", "64", "--slot-bytes", "4KiB"];
         rb([&args, &slots[..], more].concat())
     };
+    let simulate = ["simulate", "--json", arg(&trace), "--capacity", "2,100%"];
     let bench = place.path("bench");
     let args = ["--size", "24MiB", "--seconds", "0.1", "--json"];
     let bench = ["bench", "--op", "put", "--store", arg(&bench)];
@@ -299,6 +301,7 @@ fn measured(place: &Place) -> Vec<Ran> {
     vec![
         replay(&[]),
         replay(&["--yes", "--restart-every", "1"]),
+        rb(simulate),
         rb([&bench[..], &args].concat()),
         rb([&bench[..1], &["--op", "idle"], &bench[3..], &args[2..]].concat()),
         rb([&bench[..1], &mixed, &bench[3..], &args[2..]].concat()),

@@ -1,4 +1,4 @@
-//! Loads the pages of `rb bench` and `rb replay` in a browser, and checks what they may replace.
+//! Loads the pages of `rb bench`, `rb replay` and `rb simulate` in a browser, and checks what they may replace.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use rb_testkit::skip;
 
 use crate::bad_input::says;
-use crate::program::{Place, Ran, arg};
+use crate::program::{Place, Ran, arg, rb};
 
 /// Names of a browser without a window, all with the same arguments.
 const BROWSERS: [&str; 4] = [
@@ -151,7 +151,7 @@ fn the_page_of_a_bench_is_shown_by_a_browser_without_an_error() {
 }
 
 #[test]
-fn the_page_of_a_replay_is_shown_by_a_browser_without_an_error() {
+fn the_pages_of_a_replay_and_a_simulation_are_shown_by_a_browser_without_an_error() {
     let place = Place::new();
     let requests: String = (0..400)
         .map(|n| format!("{{\"hash_ids\": [{}, {}, {n}]}}\n", n % 7, n % 40 + 1000))
@@ -176,6 +176,12 @@ fn the_page_of_a_replay_is_shown_by_a_browser_without_an_error() {
     assert!(!text.contains("a<b>"));
     if let Some(browser) = browser("the page of a replay in a browser") {
         check(&browser, &place, &page, 6);
+    }
+    let page = place.path("simulate.html");
+    let args = ["simulate", arg(&trace), "--policy", "lru,sieve", "--html"];
+    rb([&args[..], &[arg(&page)]].concat()).text();
+    if let Some(browser) = browser("the page of a simulation in a browser") {
+        check(&browser, &place, &page, 2);
     }
 }
 

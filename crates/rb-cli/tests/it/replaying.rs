@@ -5,7 +5,7 @@ use std::fmt::Write;
 use rb_cli::payload::mix;
 use serde_json::{Value, json};
 
-use crate::program::{Place, arg};
+use crate::program::{Place, arg, rb};
 
 /// Random numbers from a seed.
 struct Random(u64);
@@ -141,6 +141,91 @@ fn one_shard_is_an_exact_lru() {
         );
         assert_eq!(line["got_bytes"], hits * 4096);
         assert_eq!(line["put_bytes"], (refs - hits) * 4096);
+    }
+}
+
+/// The index behaves the same with and without values.
+#[test]
+fn a_simulation_has_the_hits_of_a_replay() {
+    let place = Place::new();
+    let requests = trace(5, 400, 24);
+    let trace = write_trace(&place, &requests);
+    for shards in ["1", "8"] {
+        let args = [
+            "--slots",
+            "100",
+            "--slot-bytes",
+            "4KiB",
+            "--yes",
+            "--shards",
+        ];
+        let replayed = replay(&place, &trace, &[&args[..], &[shards]].concat());
+        let args = [
+            "simulate",
+            "--json",
+            &trace,
+            "--capacity",
+            "100",
+            "--shards",
+        ];
+        let simulated = rb([&args[..], &[shards]].concat()).json();
+        let point = &simulated["points"][0];
+        for name in ["block_hits", "prefix_hits"] {
+            let (a, b) = (&replayed[name], &point[name]);
+            let of = |hits: &Value| hits.as_f64().unwrap();
+            // Each store has a secret of its own, which decides the shards of the keys.
+            let near = (of(a) - of(b)).abs() <= 0.02 * of(a);
+            assert!(a == b || shards == "8" && near, "{name}: {a} and {b}");
+        }
+        assert_eq!(simulated["block_refs"], replayed["block_refs"]);
+    }
+}
+
+/// Points of a policy that are known without a simulator.
+#[test]
+fn simulated_policies_are_within_their_bounds() {
+    let place = Place::new();
+    let requests = trace(6, 300, 24);
+    let trace = write_trace(&place, &requests);
+    let all = "lru,fifo,s3fifo,sieve,arc";
+    for more in [&[][..], &["--apart"], &["--shards", "4"]] {
+        let args = ["simulate", "--json", &trace, "--policy", all];
+        let capacities = ["--capacity", "5%,30%,100%"];
+        let line = rb([&args[..], &capacities, more].concat()).json();
+        assert_eq!(
+            rb([&args[..], &capacities, more].concat()).json()["points"][3]["block_hits"],
+            line["points"][3]["block_hits"]
+        );
+        let points = line["points"].as_array().unwrap();
+        assert_eq!(points.len(), 6 * 3);
+        let of = |policy: usize, capacity: usize, name: &str| {
+            points[3 * policy + capacity][name].as_u64().unwrap()
+        };
+        let distinct = line["distinct_blocks"].as_u64().unwrap();
+        for policy in 0..6 {
+            for capacity in 0..3 {
+                let (hits, bound) = (
+                    of(policy, capacity, "prefix_hits"),
+                    of(5, capacity, "prefix_hits"),
+                );
+                assert!(hits <= bound, "{line}");
+                let kept =
+                    of(policy, capacity, "written_blocks") - of(policy, capacity, "evictions");
+                assert!(
+                    policy == 5 || kept <= of(policy, capacity, "slots"),
+                    "{line}"
+                );
+            }
+            // Everything fits: each block is written once, and found ever after.
+            assert_eq!(of(policy, 2, "evictions"), 0, "{line}");
+            if policy < 5 {
+                assert_eq!(of(policy, 2, "written_blocks"), distinct, "{line}");
+            }
+        }
+        if more.is_empty() {
+            let refs = line["block_refs"].as_u64().unwrap();
+            assert_eq!(of(0, 2, "block_hits"), refs - distinct, "{line}");
+        }
     }
 }
 

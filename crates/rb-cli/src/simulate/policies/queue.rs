@@ -10,16 +10,16 @@ struct Links {
 
 /// The links of all entries: an entry is in one queue at most.
 #[derive(Debug, Default)]
-pub(crate) struct Linked {
+pub(super) struct Linked {
     links: Vec<Links>,
 }
 
 /// One queue, newest to oldest.
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub(super) struct Queue {
     newest: u32,
     oldest: u32,
-    pub(crate) len: usize,
+    pub(super) len: usize,
 }
 
 impl Default for Queue {
@@ -33,7 +33,7 @@ impl Default for Queue {
 }
 
 impl Queue {
-    pub(crate) fn push(&mut self, linked: &mut Linked, entry: u32) {
+    pub(super) fn push(&mut self, linked: &mut Linked, entry: u32) {
         let at = entry as usize;
         if linked.links.len() <= at {
             linked.links.resize(at + 1, Links::default());
@@ -50,7 +50,7 @@ impl Queue {
         self.len += 1;
     }
 
-    pub(crate) fn take(&mut self, linked: &mut Linked, entry: u32) {
+    pub(super) fn take(&mut self, linked: &mut Linked, entry: u32) {
         let Links { newer, older } = linked.links[entry as usize];
         match newer {
             NONE => self.newest = older,
@@ -63,18 +63,18 @@ impl Queue {
         self.len -= 1;
     }
 
-    pub(crate) fn oldest(&self) -> Option<u32> {
+    pub(super) fn oldest(&self) -> Option<u32> {
         (self.oldest != NONE).then_some(self.oldest)
     }
 
     /// The entry after this one on the way from the oldest to the newest.
-    pub(crate) fn newer(&self, linked: &Linked, entry: u32) -> Option<u32> {
+    pub(super) fn newer(&self, linked: &Linked, entry: u32) -> Option<u32> {
         let newer = linked.links[entry as usize].newer;
         (newer != NONE).then_some(newer)
     }
 
     /// From the oldest on.
-    pub(crate) fn iter<'a>(&'a self, linked: &'a Linked) -> impl Iterator<Item = u32> + 'a {
+    pub(super) fn iter<'a>(&'a self, linked: &'a Linked) -> impl Iterator<Item = u32> + 'a {
         std::iter::successors(self.oldest(), |&entry| self.newer(linked, entry))
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use rb_index::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
+use rb_core::policy::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
 
-use crate::queue::{Linked, Queue};
+use super::queue::{Linked, Queue};
 
 /// Makes an [`S3Fifo`] for each shard.
 #[derive(Debug)]
-pub(crate) struct S3FifoFactory;
+pub(super) struct S3FifoFactory;
 
 impl PolicyFactory for S3FifoFactory {
     fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {

@@ -1,12 +1,12 @@
 //! SIEVE: Zhang et al., "SIEVE is simpler than LRU", NSDI 2024.
 
-use rb_index::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
+use rb_core::policy::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
 
-use crate::queue::{Linked, Queue};
+use super::queue::{Linked, Queue};
 
 /// Makes a [`Sieve`] for each shard.
 #[derive(Debug)]
-pub(crate) struct SieveFactory;
+pub(super) struct SieveFactory;
 
 impl PolicyFactory for SieveFactory {
     fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {

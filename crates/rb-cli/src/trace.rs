@@ -1,6 +1,7 @@
 //! Reads a trace: JSON lines with `hash_ids`, the format of the Mooncake traces (Qin et al.,
 //! "Mooncake: A KVCache-centric Disaggregated Architecture for LLM Serving", FAST 2025, whose
-//! artifact publishes them). Other fields of a line are ignored. The file may be compressed with zstd.
+//! artifact publishes them). The fields `timestamp` and `input_length` may be missing, and others are ignored. The file
+//! may be compressed with zstd.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,13 +16,20 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// Bytes of the longest line: far more than a request has, so that no file makes the program take all memory.
 const LINE_MAX: u64 = 64 << 20;
 
+/// A request.
 #[derive(Deserialize)]
-struct TraceLine {
-    hash_ids: Vec<u64>,
+pub(crate) struct Request {
+    /// Time in milliseconds.
+    #[serde(default)]
+    pub(crate) timestamp: u64,
+    /// Number of tokens.
+    pub(crate) input_length: Option<u64>,
+    /// The blocks of its prefix, in order.
+    pub(crate) hash_ids: Vec<u64>,
 }
 
-/// Reads the block ids of each request, of at most `limit` requests. Empty lines are skipped.
-pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Failure> {
+/// Reads at most `limit` requests. Empty lines are skipped.
+pub(crate) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Request>, Failure> {
     let failed = |source| Failure::File {
         what: "reading",
         path: path.to_path_buf(),
@@ -41,7 +49,7 @@ pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Fai
         if line.trim().is_empty() {
             continue;
         }
-        let line: TraceLine = serde_json::from_str(&line).map_err(|error| {
+        let request = serde_json::from_str(&line).map_err(|error| {
             let why = error.to_string();
             // The parser's own line is always 1.
             let why = why.split(" at line ").next().unwrap_or_default().to_owned();
@@ -52,7 +60,7 @@ pub(super) fn read(path: &Path, limit: Option<u64>) -> Result<Vec<Vec<u64>>, Fai
                 why,
             }
         })?;
-        requests.push(line.hash_ids);
+        requests.push(request);
     }
     Ok(requests)
 }

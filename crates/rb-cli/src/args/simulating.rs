@@ -1,0 +1,78 @@
+//! Arguments of `simulate`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::capacity::Capacity;
+use super::shared::{parse_number, parse_positive, path_parser};
+
+/// Arguments of `rb simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// JSON lines with `hash_ids` for each request (the format of the Mooncake traces), as they are or
+    /// compressed with zstd.
+    #[arg(value_parser = path_parser())]
+    pub trace: PathBuf,
+    /// Capacities: numbers of slots, or percentages of the distinct blocks of the trace.
+    #[arg(long, value_delimiter = ',', default_value = "2%,5%,10%,25%,50%", value_name = "LIST", value_parser = Capacity::parse)]
+    pub capacity: Vec<Capacity>,
+    /// Eviction policies. Belady's bound is always shown: what a policy that knows the future would have.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "lru",
+        value_name = "LIST"
+    )]
+    pub policy: Vec<PolicyName>,
+    /// Leave out the blocks that the `input_length` of a request does not fill, of so many tokens each.
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_positive::<u64>)]
+    pub block_tokens: Option<u64>,
+    /// Store what a request missed up to 100 ms after its lookup, in another order than that of the
+    /// requests, as inference engines do. Without it a request is looked up and stored at once.
+    #[arg(long)]
+    pub apart: bool,
+    /// Index shards, a power of two. With 1, eviction is exact.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1, value_name = "N", value_parser = parse_number::<u32>)]
+    pub shards: u32,
+    /// Stop after this many requests.
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
+    pub requests: Option<u64>,
+    /// Seed of the times at which requests are stored.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1, value_name = "N", value_parser = parse_number::<u64>)]
+    pub seed: u64,
+    /// Also write a page with charts of hits and writes by capacity to this file. It replaces the file
+    /// after all of it was written. It has no script and loads nothing.
+    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    pub html: Option<PathBuf>,
+}
+
+/// An eviction policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyName {
+    /// Least recently used: the store's default.
+    Lru,
+    /// First in, first out.
+    Fifo,
+    /// S3-FIFO: a small queue for what is new, a main one for what was used there.
+    S3fifo,
+    /// SIEVE: a queue whose hand spares what was visited.
+    Sieve,
+    /// ARC: recency and frequency, balanced by hits in two ghost lists.
+    Arc,
+}
+
+impl PolicyName {
+    /// The policy's name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            PolicyName::Lru => "lru",
+            PolicyName::Fifo => "fifo",
+            PolicyName::S3fifo => "s3fifo",
+            PolicyName::Sieve => "sieve",
+            PolicyName::Arc => "arc",
+        }
+    }
+}

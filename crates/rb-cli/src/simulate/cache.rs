@@ -1,0 +1,160 @@
+//! The store's own index, whose slots hold nothing: it is used as a store uses it, without values.
+
+use rb_core::policy::PolicyFactory;
+use rb_index::{Index, IndexOptions, Lease, LockPurpose, NewEntry, PutMode, Reserve, SlotId};
+
+use crate::failure::Failure;
+
+/// The index, and memory that its calls use again.
+pub(super) struct Cache {
+    index: Index,
+    generation: u64,
+    /// Of each position of a batch its hash, and its shard with the position; last position of a shard first.
+    hashes: Vec<u64>,
+    order: Vec<(u32, u32)>,
+    slots: Vec<SlotId>,
+    leases: Vec<Option<Lease>>,
+}
+
+impl Cache {
+    /// Makes an empty cache. A secret of 0 makes two runs equal.
+    pub(super) fn new(
+        slots: u32,
+        shards: u32,
+        policy: Option<&dyn PolicyFactory>,
+    ) -> Result<Cache, Failure> {
+        let index = Index::new(IndexOptions {
+            shards,
+            classes: vec![vec![0..slots]],
+            secret: [0; 16],
+        });
+        let mut index = index.map_err(|source| Failure::Index { source })?;
+        if let Some(policy) = policy {
+            index.use_policy(policy);
+        }
+        Ok(Cache {
+            index,
+            generation: 0,
+            hashes: Vec::new(),
+            order: Vec::new(),
+            slots: Vec::new(),
+            leases: Vec::new(),
+        })
+    }
+
+    /// Leases the blocks of a chain that are there, as a lookup that locks them does. Returns whether each was found.
+    pub(super) fn lease(&mut self, chain: &[u32]) -> impl Iterator<Item = bool> + '_ {
+        let batch = self.index.begin_batch(chain.len());
+        self.group(chain);
+        self.leases.clear();
+        self.leases.resize_with(chain.len(), || None);
+        for positions in self.order.chunk_by(|a, b| a.0 == b.0) {
+            let mut shard = self
+                .index
+                .lock(positions[0].0 as usize, LockPurpose::Operation);
+            for &(_, at) in positions {
+                let at = at as usize;
+                let key = chain[at].to_le_bytes();
+                self.leases[at] = shard.lease(self.hashes[at], &key, batch.at(at));
+            }
+        }
+        self.leases.iter().map(Option::is_some)
+    }
+
+    /// Ends the leases of a chain, that of its first block last: the sooner a block is needed, the later it is evicted.
+    pub(super) fn release(&mut self, chain: &[u32]) {
+        self.group(chain);
+        for positions in self.order.chunk_by(|a, b| a.0 == b.0) {
+            let mut shard = self
+                .index
+                .lock(positions[0].0 as usize, LockPurpose::Operation);
+            for &(_, at) in positions {
+                if let Some(lease) = self.leases[at as usize].take() {
+                    shard.release(lease);
+                }
+            }
+        }
+    }
+
+    /// Puts blocks that were missing. Returns how many were written: those for which there was a slot, and which
+    /// another request had not put meanwhile.
+    pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
+        let batch = self.index.begin_batch(blocks.len());
+        self.take_slots(blocks.len());
+        // If there are too few slots, the first blocks get them: those after a block that is missing are worth nothing.
+        let blocks = &blocks[..self.slots.len()];
+        self.group(blocks);
+        let mut written = 0;
+        for positions in self.order.chunk_by(|a, b| a.0 == b.0) {
+            let mut shard = self
+                .index
+                .lock(positions[0].0 as usize, LockPurpose::Operation);
+            for &(_, at) in positions {
+                let at = at as usize;
+                self.generation += 1;
+                let (key, slot) = (blocks[at].to_le_bytes(), self.slots[at]);
+                let (hash, mode) = (self.hashes[at], PutMode::KeepExisting);
+                let reserved =
+                    shard.reserve(hash, &key, &[slot], self.generation, mode, batch.at(at));
+                let Reserve::Reserved(reservation) = reserved else {
+                    self.index.give_back(&[slot]);
+                    continue;
+                };
+                shard.publish(reservation, &key, value_in(slot));
+                written += 1;
+            }
+        }
+        written
+    }
+
+    /// The number of evictions.
+    pub(super) fn evictions(&self) -> u64 {
+        self.index.stats().evictions
+    }
+
+    /// Checks the whole index.
+    pub(super) fn audit(&self) -> Result<(), Failure> {
+        self.index.audit().map_err(|what| Failure::Contract {
+            what: format!("the index does not add up: {what}"),
+        })
+    }
+
+    fn take_slots(&mut self, count: usize) {
+        self.slots.clear();
+        let free = self.index.take_free(0, count, &mut self.slots);
+        if free < count {
+            let mut evicted = Vec::new();
+            self.index.evict_least(0, count - free, &mut evicted);
+            self.slots.extend(evicted.iter().map(|one| one.slot));
+        }
+    }
+
+    /// Orders the positions of a batch by shard, the last of each shard first.
+    fn group(&mut self, blocks: &[u32]) {
+        let hash = |block: &u32| self.index.hash(&block.to_le_bytes());
+        self.hashes.clear();
+        self.hashes.extend(blocks.iter().map(hash));
+        self.order.clear();
+        let shard = |hash: &u64| self.index.shard_of(*hash) as u32;
+        let shards = self.hashes.iter().enumerate().rev();
+        self.order
+            .extend(shards.map(|(at, hash)| (shard(hash), at as u32)));
+        if self.index.shards() > 1 {
+            // Stable: within a shard the last position stays first.
+            self.order.sort_by_key(|&(shard, _)| shard);
+        }
+    }
+}
+
+fn value_in(slot: SlotId) -> NewEntry<'static> {
+    NewEntry {
+        slot,
+        more: &[],
+        payload_len: 1,
+        payload_checksum: 0,
+        placement: 0,
+        expiry: 0,
+        metadata: &[],
+        verified: true,
+    }
+}
