@@ -79,6 +79,7 @@ impl Cache {
     /// Puts blocks that were missing. Returns how many were written: those for which there was a slot, and which
     /// another request had not put meanwhile.
     pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
+        let blocks = &self.missing(blocks)[..];
         let batch = self.index.begin_batch(blocks.len());
         self.take_slots(blocks.len());
         // If there are too few slots, the first blocks get them: those after a block that is missing are worth nothing.
@@ -117,6 +118,18 @@ impl Cache {
         self.index.audit().map_err(|what| Failure::Contract {
             what: format!("the index does not add up: {what}"),
         })
+    }
+
+    /// The blocks that are still missing: they need slots.
+    fn missing(&self, blocks: &[u32]) -> Vec<u32> {
+        let is_missing = |block: &u32| {
+            let key = block.to_le_bytes();
+            let hash = self.index.hash(&key);
+            let shard = self.index.shard_of(hash);
+            let shard = self.index.lock(shard, LockPurpose::Operation);
+            shard.get(hash, &key).is_none()
+        };
+        blocks.iter().copied().filter(is_missing).collect()
     }
 
     fn take_slots(&mut self, count: usize) {
