@@ -37,7 +37,7 @@ struct InfoLine {
     in_use: bool,
     process: Option<u32>,
     answers: Option<bool>,
-    /// What does not work as it should, according to that process.
+    /// Descriptions by that process of what does not work as it should.
     alarms: Vec<String>,
     limits: Vec<LimitLine>,
     key_bytes_max: u32,

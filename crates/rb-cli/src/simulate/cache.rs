@@ -9,7 +9,7 @@ use crate::failure::Failure;
 pub(super) struct Cache {
     index: Index,
     generation: u64,
-    /// Of each position of a batch its hash, and its shard with the position; last position of a shard first.
+    /// The hash of each position of a batch, and its shard with the position; the last position of a shard first.
     hashes: Vec<u64>,
     order: Vec<(u32, u32)>,
     slots: Vec<SlotId>,

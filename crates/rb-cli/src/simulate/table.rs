@@ -13,7 +13,7 @@ use crate::page;
 use crate::rates::ratio;
 use crate::size::counted;
 
-/// A policy at a capacity, and what came of it.
+/// A policy at a capacity, and its counts.
 pub(super) struct Point {
     pub(super) policy: &'static str,
     pub(super) slots: u32,
