@@ -100,6 +100,9 @@ class Children:
                 if not last and time.monotonic() > end and child.poll() is None:
                     os.kill(child.pid, signal.SIGKILL)
         status = child.wait()
+        # A killed vLLM leaves its primary tier.
+        for left in Path("/dev/shm").glob(f"vllm_offload_raw-block-{child.pid}-*"):
+            left.unlink()
         assert (closed and status == 0) if last else status == -signal.SIGKILL, f"a child has ended with {status}"
 
     def _said(self, kind: str, what: Any) -> bool:
