@@ -4,6 +4,7 @@
 //! reports its steps, and the table at the end has a row for each.
 
 mod environments;
+mod plan;
 mod results;
 mod runner;
 mod steps;
@@ -12,12 +13,12 @@ mod wheels;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use environments::Door;
+use plan::{Host, Plan};
 use results::Results;
 use runner::Runner;
-use steps::Plan;
 
 use crate::task_wheel;
 
@@ -28,26 +29,6 @@ const FOLDER_VARIABLE: &str = "RB_DOOR";
 /// Duration of the random operations of each host.
 const MINUTES: f64 = 10.0;
 const MINUTES_QUICK: f64 = 0.2;
-
-/// An engine that loads the wheel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Host {
-    Lmcache,
-    Vllm,
-    Sglang,
-}
-
-impl Host {
-    const ALL: [Host; 3] = [Host::Lmcache, Host::Vllm, Host::Sglang];
-
-    fn name(self) -> &'static str {
-        match self {
-            Host::Lmcache => "lmcache",
-            Host::Vllm => "vllm",
-            Host::Sglang => "sglang",
-        }
-    }
-}
 
 /// The options of `cargo xtask door-test`.
 #[derive(Debug, Args)]
@@ -83,7 +64,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let tools = task_wheel::tools()?;
     let wheel = task_wheel::build(&tools, options.quick)?;
     let door = Door::new(PathBuf::from(folder), wheel)?;
-    let quick = if options.quick { MINUTES_QUICK } else { MINUTES };
+    let quick = if options.quick {
+        MINUTES_QUICK
+    } else {
+        MINUTES
+    };
     let plan = Plan {
         quick: options.quick,
         hosts: options.host.map_or(Host::ALL.to_vec(), |host| vec![host]),

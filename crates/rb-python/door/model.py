@@ -16,8 +16,9 @@ from typing import Any
 from report import step
 
 PROMPTS = 8
-TOKENS = 400
-BLOCK = 16
+TOKENS = 416
+# The smallest that vLLM has on the CPU.
+BLOCK = 32
 GENERATED = 16
 
 
@@ -36,7 +37,7 @@ def make_model(folder: Path) -> None:
         num_key_value_heads=2,
         max_position_embeddings=1024,
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def serve(model: str, store: str) -> None:
@@ -54,7 +55,7 @@ def serve(model: str, store: str) -> None:
     engine = LLM(
         model=model,
         skip_tokenizer_init=True,
-        dtype="bfloat16",
+        dtype="float32",
         enforce_eager=True,
         max_model_len=512,
         block_size=BLOCK,
@@ -118,4 +119,5 @@ def main() -> None:
         running.figure += ", outputs equal"
 
 
-main()
+if __name__ == "__main__":
+    main()

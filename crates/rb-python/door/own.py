@@ -48,4 +48,5 @@ def main() -> None:
         run(options.name or f"own/{host}", [file], package)
 
 
-main()
+if __name__ == "__main__":
+    main()

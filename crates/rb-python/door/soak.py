@@ -1,4 +1,4 @@
-"""Minutes of each engine's own controllers: random stores, loads, deletes and evictions, and five kills with restarts.
+"""Minutes of each engine's own controllers: random stores, loads, deletes and evictions, and kills with restarts.
 
 Every byte that a load returns is compared with what was stored. At the end no byte was wrong, each request was answered,
 usage is exact, and after each restart at least 99 % of what was on the device and was not evicted since is found."""
@@ -20,7 +20,6 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from oracle import Children, Journal
 from report import step
 
-KILLS = 5
 SHARE_MIN = 0.99
 # More than the store holds, so that it evicts.
 KEYS = 1500
@@ -115,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", required=True, choices=("lmcache", "vllm", "sglang"))
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--turn", type=int)
@@ -124,14 +124,14 @@ def main() -> None:
         child(options.host, options.folder, options.turn, options.seconds)
         return
     with step(f"{options.host}/soak") as running, tempfile.TemporaryDirectory() as folder:
-        children = Children(options.host, Path(folder), options.minutes * 60, KILLS)
+        children = Children(options.host, Path(folder), options.minutes * 60, options.kills)
         try:
             children.run()
         finally:
-            totals: dict[str, Any] = {**children.totals.counts, "kills": KILLS, "share": round(children.share, 5)}
+            totals: dict[str, Any] = {**children.totals.counts, "kills": options.kills, "share": round(children.share, 5)}
             running.figures = totals
             running.figure = (
-                f"{options.minutes:g} min, {KILLS} kills: {totals.get('stored')} stored, {totals.get('loaded')} loaded,"
+                f"{options.minutes:g} min, {options.kills} kills: {totals.get('stored')} stored, {totals.get('loaded')} loaded,"
                 f" {totals.get('evicted')} evicted, {totals.get('deleted')} deleted; {totals.get('wrong')} wrong;"
                 f" {children.share:.2%} of {children.totals.expected} found after restarts"
             )
@@ -139,4 +139,5 @@ def main() -> None:
         assert children.share >= SHARE_MIN
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -149,4 +149,5 @@ def main() -> None:
     emit("lmcache/upstream", "pass", f"{passed} of {total} in {len(FILES)} files", 0.0)
 
 
-main()
+if __name__ == "__main__":
+    main()

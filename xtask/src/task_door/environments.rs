@@ -50,14 +50,19 @@ impl Door {
     /// Makes an environment with another version of one engine, which takes all else from that with all engines.
     pub(super) fn other(&self, hosts: &Path, requirement: &str) -> Result<PathBuf, String> {
         let name = requirement.replace("==", "-");
-        self.make(&name, &(requirement, hosts), &hosts.to_string_lossy(), |python| {
-            self.install(python, &["--no-deps", requirement])?;
-            // Later in the search path than its own packages.
-            let packages = site_packages(hosts)?;
-            let link = site_packages(python)?.join("hosts.pth");
-            let line = format!("{}\n", packages.display());
-            std::fs::write(&link, line).map_err(|why| format!("{}: {why}", link.display()))
-        })
+        self.make(
+            &name,
+            &(requirement, hosts),
+            &hosts.to_string_lossy(),
+            |python| {
+                self.install(python, &["--no-deps", requirement])?;
+                // Later in the search path than its own packages.
+                let packages = site_packages(hosts)?;
+                let link = site_packages(python)?.join("hosts.pth");
+                let line = format!("{}\n", packages.display());
+                std::fs::write(&link, line).map_err(|why| format!("{}: {why}", link.display()))
+            },
+        )
     }
 
     /// Makes an environment with nothing but the wheel.
@@ -74,12 +79,21 @@ impl Door {
     ) -> Result<PathBuf, String> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        let folder = self.folder.join(format!("{name}-{:08x}", hasher.finish() >> 32));
+        let folder = self
+            .folder
+            .join(format!("{name}-{:08x}", hasher.finish() >> 32));
         let folder = std::path::absolute(&folder).map_err(|why| why.to_string())?;
         let its_python = folder.join("bin/python");
         if !folder.join(COMPLETE).exists() {
             let folder_text = folder.to_string_lossy();
-            self.uv(&["venv", "--quiet", "--clear", "--python", python, &folder_text])?;
+            self.uv(&[
+                "venv",
+                "--quiet",
+                "--clear",
+                "--python",
+                python,
+                &folder_text,
+            ])?;
             fill(&its_python)?;
             std::fs::write(folder.join(COMPLETE), "").map_err(|why| why.to_string())?;
         }

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
+use super::plan::{Host, Plan};
 use super::runner::Runner;
-use super::{Host, wheels};
+use super::wheels;
 use crate::task_wheel::Environment;
 
-/// What is run.
-pub(super) struct Plan {
-    pub(super) quick: bool,
-    pub(super) hosts: Vec<Host>,
-    pub(super) minutes: f64,
-}
+const MINUTE: Duration = Duration::from_mins(1);
 
-const MINUTE: Duration = Duration::from_secs(60);
+/// Kills of each engine during its random operations. A restart takes as long as its imports.
+const KILLS: &str = "5";
+const KILLS_QUICK: &str = "2";
 
 /// Versions of LMCache that the adapter supports, other than the newest, which has all tests.
 const OTHERS: [&str; 2] = ["lmcache==0.5.5", "lmcache==0.5.6"];
@@ -27,7 +25,8 @@ pub(super) fn run(plan: &Plan, tools: &Environment, runner: &mut Runner<'_>) -> 
     let soak = MINUTE.mul_f64(2.0 * plan.minutes) + 10 * MINUTE;
     for name in &names {
         let step = format!("{name}/soak");
-        let args = ["--host", name, "--minutes", &minutes];
+        let kills = if plan.quick { KILLS_QUICK } else { KILLS };
+        let args = ["--host", name, "--minutes", &minutes, "--kills", kills];
         runner.program(&step, &hosts, "soak", &args, soak)?;
     }
     let lmcache = plan.hosts.contains(&Host::Lmcache);

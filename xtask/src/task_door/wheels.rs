@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::plan::Plan;
 use super::runner::Runner;
-use super::steps::Plan;
 use crate::task_wheel::{self, Environment};
 
 /// Minor versions of the Pythons that the wheel supports.
 const MINORS: std::ops::RangeInclusive<u32> = 10..=14;
 
-const LIMIT: Duration = Duration::from_secs(120);
-const BUILD_LIMIT: Duration = Duration::from_secs(2400);
+const LIMIT: Duration = Duration::from_mins(2);
+const BUILD_LIMIT: Duration = Duration::from_mins(40);
 
 const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
 
