@@ -113,4 +113,4 @@ class Lmcache:
         kept = sum(store.charge(length) for _, length, _ in entries)
         exact = kept == self.adapter.get_usage().total_bytes_used == sum(self.listener.sizes.values())
         self.manager.close()
-        return exact
+        return bool(exact)

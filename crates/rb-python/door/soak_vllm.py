@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from oracle import value
-from test_vllm_tier import CHUNK, Engine, LookupResult, Medium, keys_of
+from test_vllm_tier import CHUNK, Engine, keys_of
+from vllm.v1.kv_offload.base import LookupResult, Medium
 
 KEYS = 1500
 

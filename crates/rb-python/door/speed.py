@@ -31,8 +31,8 @@ STORE = {"bytes": "4GiB", "slot_bytes": "16KiB", "sparse": True}
 class Lmcache:
     def __init__(self, path: Path) -> None:
         import torch
-        from soak_lmcache import Watching, key_of
         from raw_block.lmcache import RawBlockAdapter
+        from soak_lmcache import Watching, key_of
         from test_lmcache_adapter import load, lookup, obj, store
 
         torch.set_num_threads(1)
@@ -56,7 +56,9 @@ class Lmcache:
 
     def cpu(self) -> dict[str, float]:
         adapter = self.adapter
-        pump = time.pthread_getcpuclockid(adapter._pump._thread.ident)
+        thread = adapter._pump._thread.ident
+        assert thread is not None
+        pump = time.pthread_getcpuclockid(thread)
         objects = [self.obj(1.0) for _ in range(BATCH)]
         figures: dict[str, list[float]] = {"submit": [], "complete": [], "lookup": [], "lookup_ms": []}
         for at in range(ROUNDS):

@@ -59,7 +59,7 @@ class _CountingLocks:
 
 
 class _AnyFormat(Layouts):
-    """Tests of the prefetch controller store objects without a format, and load them into LMCache's own, which have one."""
+    """Tests of the prefetch controller store objects without a format, and load them into L1's, which have one."""
 
     def _hash(self, meta: Any) -> bytes:
         fields = {name: getattr(meta, name) for name in ("shapes", "shape", "dtypes", "dtype")}
