@@ -1,4 +1,6 @@
-"""vLLM's tiered offloading for workers on the CPU, which vLLM's own spec refuses: it copies blocks with a GPU's streams.
+"""vLLM's tiered offloading for workers on the CPU.
+
+vLLM's own spec refuses these: it copies blocks with the streams of a GPU.
 
 Named in vLLM's configuration by `spec_module_path`. Manager, primary tier, factory and our tier are vLLM's own way."""
 

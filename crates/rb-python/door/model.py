@@ -111,7 +111,7 @@ def main() -> None:
         before, after = run(model, store), run(model, store)
         cached = [sum(tokens for tokens, _ in each) for each in (before, after)]
         running.figures = {"cached_before": cached[0], "cached_after": cached[1]}
-        running.figure = f"{cached[1]} of {PROMPTS * TOKENS} prompt tokens from the store after a restart, {cached[0]} before"
+        running.figure = f"{cached[1]} of {PROMPTS * TOKENS} prompt tokens from the store after a restart"
         assert cached[0] == 0
         # The last block of a prompt is computed, so that there is something to sample from.
         assert cached[1] >= PROMPTS * (TOKENS - BLOCK)

@@ -1,4 +1,4 @@
-"""`lmcache server` with the adapter as its plugin, driven over its own protocol by the client that vLLM's connector uses.
+"""`lmcache server` with the adapter as its plugin, driven by the client of vLLM's connector.
 
 LMCache's client moves CPU tensors where there is no GPU: so this is all of the server's way, without an engine."""
 
@@ -95,7 +95,9 @@ class Client:
             mla_only=False, vllm_world_size=1, vllm_worker_id=0, tp_size=1, pp_size=1, n_servers=1
         )
         self.scheduler = mp.LMCacheMPSchedulerAdapter([url], self.context, MODEL, TOKENS, strategy, mq_timeout=ANSWER)
-        self.worker = mp.LMCacheMPWorkerAdapter(url, self.context, MODEL, TOKENS, strategy, mq_timeout=ANSWER)
+        self.worker = mp.LMCacheMPWorkerAdapter(
+            url, self.context, MODEL, TOKENS, strategy, mq_timeout=ANSWER
+        )
         torch.manual_seed(1)
         self.caches = {f"layer.{at}": torch.zeros(2, BLOCKS, TOKENS, 8, 64, dtype=torch.float16) for at in range(LAYERS)}
         self.worker.register_kv_caches(self.caches, layout_hints={"kv_layout": "NHD"})
