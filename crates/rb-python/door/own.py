@@ -22,7 +22,11 @@ FILES = {
 }
 
 
-def run(name: str, files: list[str], package: str | None) -> None:
+# What an older version of an engine has not.
+LACKS = "this lmcache has no tags"
+
+
+def run(name: str, files: list[str], package: str | None, older: bool = False) -> None:
     with step(name) as running, tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", f"--junitxml={report}"]
@@ -32,7 +36,11 @@ def run(name: str, files: list[str], package: str | None) -> None:
         of = "" if package is None else f"{package} {version(package)}: "
         running.figure = f"{of}{tests - failed - errors - skipped} of {tests} passed, {skipped} skipped"
         assert tests and not failed and not errors
-        assert package is None or not skipped, "a test that needs an engine was skipped where the engine is"
+        reasons = {str(skip.get("message")) for skip in suite.iter("skipped")}
+        if older and LACKS in reasons:
+            reasons.discard(LACKS)
+            running.figure += f": {LACKS}"
+        assert package is None or not reasons, f"skipped where the engine is: {', '.join(sorted(reasons))}"
 
 
 def main() -> None:
@@ -45,7 +53,7 @@ def main() -> None:
         run("own/store", sorted(path.name for path in TESTS.glob("test_*.py") if path.name not in hosts), None)
     for host in options.hosts:
         file, package = FILES[host]
-        run(options.name or f"own/{host}", [file], package)
+        run(options.name or f"own/{host}", [file], package, older=options.name is not None)
 
 
 if __name__ == "__main__":
