@@ -30,7 +30,9 @@ impl Cache {
         });
         let mut index = index.map_err(|source| Failure::Index { source })?;
         if let Some(policy) = policy {
-            index.use_policy(policy);
+            index
+                .use_policy(policy)
+                .map_err(|source| Failure::Index { source })?;
         }
         Ok(Cache {
             index,
