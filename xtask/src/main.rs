@@ -5,6 +5,7 @@ mod run;
 mod task_bench;
 mod task_device;
 mod task_dist;
+mod task_door;
 mod task_fuzz;
 mod task_loom;
 mod task_miri;
@@ -96,6 +97,10 @@ enum Task {
     Dist(task_dist::Options),
     /// Build the Python wheel into target/wheel. Needs Python 3.10 or later
     Wheel(task_wheel::Options),
+    /// Test the wheel in LMCache, vLLM and SGLang. Needs the Python registry and Python 3.11 to 3.13
+    ///
+    /// Makes environments of 7 GB in target/door, or in the folder that `RB_DOOR` names.
+    DoorTest(task_door::Options),
 }
 
 /// Options that are passed on to a program, which parses them.
@@ -133,5 +138,6 @@ fn run(task: Task) -> Result<(), String> {
         Task::Package => task_package::run(),
         Task::Dist(options) => task_dist::run(&options),
         Task::Wheel(options) => task_wheel::run(&options),
+        Task::DoorTest(options) => task_door::run(&options),
     }
 }

@@ -21,7 +21,10 @@ const DIRECTION: [(&str, &[&str]); 13] = [
     ("rb-testkit", &["rb-io"]),
     ("rb-core", &["rb-format", "rb-io", "rb-index"]),
     ("rb-report", &[]),
-    ("rb-cli", &["rb-core", "rb-format", "rb-io", "rb-report"]),
+    (
+        "rb-cli",
+        &["rb-core", "rb-format", "rb-index", "rb-io", "rb-report"],
+    ),
     ("rb-python", &["rb-core", "rb-format"]),
     ("rb-tests", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),
     ("rb-fuzz", &["rb-core", "rb-format", "rb-io", "rb-testkit"]),

@@ -7,6 +7,8 @@ use crate::run::program_with;
 /// The folder of the environment and of the wheels.
 const FOLDER: &str = "target/wheel";
 
+const MANIFEST: &str = "crates/rb-python/Cargo.toml";
+
 /// The options of the task.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -16,28 +18,35 @@ pub(crate) struct Options {
     /// Build without optimisation, which is faster
     #[arg(long)]
     debug: bool,
+    /// Pack the sources, too
+    #[arg(long)]
+    sdist: bool,
 }
 
 /// An environment of Python.
-struct Environment(PathBuf);
+pub(crate) struct Environment(PathBuf);
 
 impl Environment {
-    /// Makes an environment, or uses the one that is there.
-    fn new(name: &str) -> Result<Environment, String> {
-        let folder = Path::new(FOLDER).join(name);
+    /// Makes an environment in the folder, or uses the one that is there.
+    pub(crate) fn new(folder: &Path) -> Result<Environment, String> {
         if !folder.join("bin/python").exists() {
             let folder = folder.to_string_lossy();
             program_with("python3", "python3", &["-m", "venv", &folder], &[])?;
         }
-        Ok(Environment(folder))
+        Ok(Environment(folder.to_owned()))
+    }
+
+    /// Returns the path of one of its programs.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.0.join("bin").join(name)
     }
 
     fn run(&self, program: &str, args: &[&str]) -> Result<(), String> {
-        let path = self.0.join("bin").join(program);
+        let path = self.program(program);
         program_with(program, &path.to_string_lossy(), args, &[])
     }
 
-    fn install(&self, args: &[&str]) -> Result<(), String> {
+    pub(crate) fn install(&self, args: &[&str]) -> Result<(), String> {
         self.run(
             "python",
             &[&["-m", "pip", "install", "--quiet"], args].concat(),
@@ -45,25 +54,42 @@ impl Environment {
     }
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let tools = Environment::new("tools")?;
+/// Makes the environment of maturin.
+pub(crate) fn tools() -> Result<Environment, String> {
+    let tools = Environment::new(&Path::new(FOLDER).join("tools"))?;
     tools.install(&["maturin>=1.9,<2"])?;
-    let wheels = format!("{FOLDER}/{}", if options.debug { "debug" } else { "dist" });
-    let manifest = ["--manifest-path", "crates/rb-python/Cargo.toml"];
-    let profile = ["--profile", if options.debug { "dev" } else { "dist" }];
-    let build = [
-        &["build", "--quiet", "--out", &wheels],
-        &manifest[..],
-        &profile,
-    ]
-    .concat();
-    tools.run("maturin", &build)?;
-    let wheel = wheel(Path::new(&wheels))?;
+    Ok(tools)
+}
+
+/// Builds the wheel and returns its path.
+pub(crate) fn build(tools: &Environment, debug: bool) -> Result<String, String> {
+    let wheels = format!("{FOLDER}/{}", if debug { "debug" } else { "dist" });
+    let profile = ["--profile", if debug { "dev" } else { "dist" }];
+    let build = ["build", "--quiet", "--out", &wheels];
+    let manifest = ["--manifest-path", MANIFEST];
+    tools.run("maturin", &[&build[..], &manifest, &profile].concat())?;
+    only_file(Path::new(&wheels), "whl")
+}
+
+/// Packs the sources, with those of the crates that they need, and returns the path of the archive.
+pub(crate) fn sdist(tools: &Environment) -> Result<String, String> {
+    let folder = format!("{FOLDER}/sdist");
+    let args = ["sdist", "--quiet", "--out", &folder, "--manifest-path"];
+    tools.run("maturin", &[&args[..], &[MANIFEST]].concat())?;
+    only_file(Path::new(&folder), "gz")
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let tools = tools()?;
+    if options.sdist {
+        eprintln!("{}", sdist(&tools)?);
+    }
+    let wheel = build(&tools, options.debug)?;
     eprintln!("{wheel}");
     if !options.test {
         return Ok(());
     }
-    let tested = Environment::new("tested")?;
+    let tested = Environment::new(&Path::new(FOLDER).join("tested"))?;
     tested.install(&["pytest>=8,<10", "mypy>=2,<3"])?;
     tested.install(&["--force-reinstall", "--no-deps", &wheel])?;
     tested.run("python", &["-m", "pytest", "-q", "crates/rb-python/tests"])?;
@@ -83,19 +109,19 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     tested.run("python", &["-m", "mypy.stubtest", "raw_block._native"])
 }
 
-/// The only wheel of a folder.
-fn wheel(folder: &Path) -> Result<String, String> {
+/// Returns the only file of a folder with an extension.
+fn only_file(folder: &Path, extension: &str) -> Result<String, String> {
     let files = std::fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
-    let wheels: Vec<PathBuf> = files
+    let found: Vec<PathBuf> = files
         .filter_map(|file| Some(file.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .filter(|path| path.extension().is_some_and(|its| its == extension))
         .collect();
-    match &wheels[..] {
-        [wheel] => Ok(wheel.to_string_lossy().into_owned()),
+    match &found[..] {
+        [file] => Ok(file.to_string_lossy().into_owned()),
         _ => Err(format!(
-            "{}: {} wheels instead of one",
+            "{}: {} files of .{extension} instead of one",
             folder.display(),
-            wheels.len()
+            found.len()
         )),
     }
 }

@@ -24,7 +24,7 @@ use shared::{SIZES, parse_number, path_parser};
 pub use simulating::{PolicyName, SimulateArgs};
 pub use watching::{ClearArgs, LsArgs, LsOrder, ScrubArgs, StatsArgs, TopArgs};
 
-const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb scrub also: 4 damaged. rb probe also: 8 no engine can use the path, or with --engine not that one.";
+const CODES: &str = "Exit codes: 0 done; 1 error: one line on standard error, or with --json one line of JSON on standard output; 2 the key is not in the store. rb fsck also: 4 damaged, 8 unusable. rb scrub also: 4 damaged. rb stats and rb top --once also: 4 with an alarm. rb probe also: 8 no engine can use the path, or with --engine not that one.";
 const FSCK: &str = "Damage is what no crash leaves behind. A store whose process was killed is clean; what the kill left is reported as a remark.\n\nExit codes: 0 clean, or repaired; 1 no result: no store there, in use, of another version, or the device failed; 4 damaged; 8 unusable: the store cannot be opened.";
 
 /// Format, inspect, use and measure raw-block stores: crash-safe persistent caches for large values.

@@ -41,6 +41,11 @@ pub(crate) fn fsck(
     } else {
         shown.show(output)?;
     }
+    let more = "what is still damaged needs more consent: `rb fsck --repair --yes --force` also rewrites superblock copies and incarnation blocks";
+    let repaired = repaired.is_some_and(|done| done.after.is_some());
+    if repaired && report.state != AuditState::Clean && !args.force && !output.is_json() {
+        output.line(more)?;
+    }
     if let Some(failure) = unasked {
         // The report comes before the reason why the repair did not begin.
         output.flush()?;

@@ -30,7 +30,8 @@ pub struct SimulateArgs {
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_positive::<u64>)]
     pub block_tokens: Option<u64>,
     /// Store what a request missed up to 100 ms after its lookup, in another order than that of the
-    /// requests, as inference engines do. Without it a request is looked up and stored at once.
+    /// requests, as inference engines do. Without it, what a request missed is stored before the next
+    /// request is looked up.
     #[arg(long)]
     pub apart: bool,
     /// Index shards, a power of two. With 1, eviction is exact.

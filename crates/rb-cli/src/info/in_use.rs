@@ -6,12 +6,15 @@ use std::path::Path;
 
 use rb_core::monitor::{self, MonitorError};
 
+use crate::watch::alarms;
+
 /// The process that has a store open for writing.
-#[derive(Clone, Copy)]
 pub(super) struct User {
     pub(super) process: u32,
     /// False if it has no monitor, is stopped or hangs.
     pub(super) answers: bool,
+    /// Descriptions of what does not work as it should.
+    pub(super) alarms: Vec<String>,
 }
 
 /// Returns the process that has the store open for writing; `None` if there is none, or none that can be found: a block
@@ -21,11 +24,13 @@ pub(super) fn user(path: &Path) -> Option<User> {
         Ok(session) => Some(User {
             process: session.process,
             answers: true,
+            alarms: alarms(&session.stats),
         }),
         Err(MonitorError::NoStore { .. }) => None,
         Err(_) => holder_of_lock(path).map(|process| User {
             process,
             answers: false,
+            alarms: Vec::new(),
         }),
     }
 }

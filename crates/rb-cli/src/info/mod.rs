@@ -37,6 +37,8 @@ struct InfoLine {
     in_use: bool,
     process: Option<u32>,
     answers: Option<bool>,
+    /// Descriptions by that process of what does not work as it should.
+    alarms: Vec<String>,
     limits: Vec<LimitLine>,
     key_bytes_max: u32,
     metadata_bytes_max: u32,
@@ -125,8 +127,9 @@ impl InfoLine {
             engine: store.engine_name(),
             rejected_engines: rejected_engines(store),
             in_use: user.is_some(),
-            process: user.map(|user| user.process),
-            answers: user.map(|user| user.answers),
+            process: user.as_ref().map(|user| user.process),
+            answers: user.as_ref().map(|user| user.answers),
+            alarms: user.map(|user| user.alarms).unwrap_or_default(),
             limits: limit_lines(device.limits()),
             key_bytes_max: superblock.key_len_max,
             metadata_bytes_max: superblock.metadata_len_max,
@@ -238,6 +241,9 @@ impl InfoLine {
                 ),
             )?;
         }
+        self.alarms
+            .iter()
+            .try_for_each(|alarm| field("alarm", alarm.clone()))?;
         self.recovery.show(self.in_use, &mut field)?;
         field("lifetime", self.lifetime.text())
     }

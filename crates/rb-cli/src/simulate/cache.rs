@@ -9,7 +9,7 @@ use crate::failure::Failure;
 pub(super) struct Cache {
     index: Index,
     generation: u64,
-    /// Of each position of a batch its hash, and its shard with the position; last position of a shard first.
+    /// The hash of each position of a batch, and its shard with the position; the last position of a shard first.
     hashes: Vec<u64>,
     order: Vec<(u32, u32)>,
     slots: Vec<SlotId>,
@@ -81,6 +81,7 @@ impl Cache {
     /// Puts blocks that were missing. Returns how many were written: those for which there was a slot, and which
     /// another request had not put meanwhile.
     pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
+        let blocks = &self.missing(blocks)[..];
         let batch = self.index.begin_batch(blocks.len());
         self.take_slots(blocks.len());
         // If there are too few slots, the first blocks get them: those after a block that is missing are worth nothing.
@@ -119,6 +120,18 @@ impl Cache {
         self.index.audit().map_err(|what| Failure::Contract {
             what: format!("the index does not add up: {what}"),
         })
+    }
+
+    /// The blocks that are still missing: they need slots.
+    fn missing(&self, blocks: &[u32]) -> Vec<u32> {
+        let is_missing = |block: &u32| {
+            let key = block.to_le_bytes();
+            let hash = self.index.hash(&key);
+            let shard = self.index.shard_of(hash);
+            let shard = self.index.lock(shard, LockPurpose::Operation);
+            shard.get(hash, &key).is_none()
+        };
+        blocks.iter().copied().filter(is_missing).collect()
     }
 
     fn take_slots(&mut self, count: usize) {

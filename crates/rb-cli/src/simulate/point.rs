@@ -30,7 +30,7 @@ pub(super) struct Counts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting {
     pub(super) shards: u32,
-    /// Whether what a lookup missed is stored later, in another order than that of the requests.
+    /// True if what a lookup missed is stored later, in another order than that of the requests.
     pub(super) apart: bool,
     pub(super) seed: u64,
 }
@@ -67,7 +67,7 @@ struct Run {
 }
 
 impl Run {
-    /// Looks up a chain, and stores what was missing before it lets go of what was found.
+    /// Looks up a chain, and stores what was missing before it releases what was found.
     fn at_once(&mut self, chain: &[u32]) {
         self.look_up(chain);
         if !self.missed.is_empty() {

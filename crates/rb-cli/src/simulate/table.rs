@@ -13,7 +13,7 @@ use crate::page;
 use crate::rates::ratio;
 use crate::size::counted;
 
-/// A policy at a capacity, and what came of it.
+/// A policy at a capacity, and its counts.
 pub(super) struct Point {
     pub(super) policy: &'static str,
     pub(super) slots: u32,
@@ -52,7 +52,7 @@ struct PointLine {
     prefix_hit_ratio: f64,
     written_blocks: u64,
     /// Writes by distinct blocks.
-    writes_per_block: f64,
+    written_ratio: f64,
     evictions: u64,
     /// `None` for the bound.
     refs_per_second: Option<f64>,
@@ -63,7 +63,7 @@ impl Point {
         ratio(self.counts.prefix_hits, self.counts.block_refs)
     }
 
-    fn writes_per_block(&self, distinct: u32) -> f64 {
+    fn written_ratio(&self, distinct: u32) -> f64 {
         ratio(self.counts.written_blocks, distinct.into())
     }
 
@@ -77,7 +77,7 @@ impl Point {
             hit_ratio: ratio(counts.block_hits, counts.block_refs),
             prefix_hit_ratio: self.prefix_hit_ratio(),
             written_blocks: counts.written_blocks,
-            writes_per_block: self.writes_per_block(distinct),
+            written_ratio: self.written_ratio(distinct),
             evictions: counts.evictions,
             refs_per_second: (!self.time.is_zero())
                 .then(|| counts.block_refs as f64 / self.time.as_secs_f64()),
@@ -159,7 +159,7 @@ impl Table {
                 "Writes",
                 slots(),
                 writes,
-                lines(&|point| point.writes_per_block(self.distinct)),
+                lines(&|point| point.written_ratio(self.distinct)),
             ));
         page::start("rb simulate")
             .fact("trace", args.trace.display().to_string())
@@ -197,7 +197,7 @@ impl Table {
         format!(
             "{:.3}@{:.2}",
             point.prefix_hit_ratio(),
-            point.writes_per_block(self.distinct)
+            point.written_ratio(self.distinct)
         )
     }
 }

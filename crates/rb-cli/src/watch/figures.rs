@@ -300,7 +300,7 @@ impl LifetimeLine {
 }
 
 /// Descriptions of each part that does not work as it should.
-fn alarms(stats: &StoreStats) -> Vec<String> {
+pub(crate) fn alarms(stats: &StoreStats) -> Vec<String> {
     let reasons = [
         ("writing has stopped", &stats.poisoned),
         ("direct memory is off", &stats.direct_off),

@@ -13,7 +13,7 @@ use crate::args::{StatsArgs, TopArgs};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::output::Output;
-pub(crate) use figures::LifetimeLine;
+pub(crate) use figures::{LifetimeLine, alarms};
 use figures::{StatsLine, StoreLine, TopLine};
 use seen::Seen;
 

@@ -54,6 +54,11 @@ struct Screen {
 pub(super) fn run(path: &Path, interval: Duration) -> Result<Outcome, Failure> {
     // A store that is not open is an error of the command, and not a screen.
     let mut before = Seen::now(path)?;
+    if let Ok((0, _) | (_, 0)) = ratatui::crossterm::terminal::size() {
+        return Err(Failure::usage(
+            "the terminal has no size: set it with stty, or give --once",
+        ));
+    }
     let mut terminal = ratatui::try_init().map_err(|source| Failure::Output { source })?;
     let mut screen = Screen::new();
     let killed = Arc::new(AtomicBool::new(false));

@@ -350,4 +350,6 @@ fn an_alarm_is_in_the_exit_code() {
     for text in both(4) {
         assert!(text.contains("writing has stopped"), "{text}");
     }
+    let info = place.rb(&["info"], &[]).text();
+    assert!(info.contains("writing has stopped"), "{info}");
 }

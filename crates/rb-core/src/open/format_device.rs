@@ -219,6 +219,7 @@ fn check_consent(options: &FormatOptions, claim: &Claim) -> Result<(), FormatErr
         _ if trace_of_store(|offset| peek(device, offset)).is_some() => {
             "the remains of a raw-block store"
         }
+        _ if unfinished::is_too_large(device, claim.bytes()) => UNREAD,
         _ => UNKNOWN,
     };
     Err(FormatError::Consent { path, found })
@@ -231,6 +232,7 @@ fn peek(device: &Device, offset: u64) -> Option<Vec<u8>> {
 }
 
 const UNKNOWN: &str = "unknown data";
+const UNREAD: &str = "unknown data, or zeros: devices of more than 1 GiB are not read";
 
 /// Data that overwriting a whole device would destroy.
 enum Occupied {

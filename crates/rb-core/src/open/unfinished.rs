@@ -21,7 +21,7 @@ const SECTOR: usize = 512;
 /// format writes nothing else before its store exists. Returns false for one that takes too long to read; holes of a file
 /// take no time.
 pub(crate) fn holds_nothing(device: &Device, bytes: u64) -> io::Result<bool> {
-    if device.kind() != DeviceKind::File && bytes > LOOK_MAX {
+    if is_too_large(device, bytes) {
         return Ok(false);
     }
     let mut piece = vec![0; PIECE];
@@ -48,6 +48,11 @@ pub(crate) fn holds_nothing(device: &Device, bytes: u64) -> io::Result<bool> {
         looked += PIECE as u64;
     }
     Ok(are_remains(&remains))
+}
+
+/// Returns whether reading the whole device would take too long. A file may have holes, which take no time.
+pub(crate) fn is_too_large(device: &Device, bytes: u64) -> bool {
+    device.kind() != DeviceKind::File && bytes > LOOK_MAX
 }
 
 /// Returns whether blocks that are not zero were all written by formats that did not end.
