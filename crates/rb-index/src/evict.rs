@@ -36,7 +36,11 @@ impl Index {
             shards: self.shards.len(),
             slots: &slots,
         })?;
-        assert_eq!(of_shards.len(), self.shards.len(), "a factory makes one policy per shard");
+        assert_eq!(
+            of_shards.len(),
+            self.shards.len(),
+            "a factory makes one policy per shard"
+        );
         self.shared = shared;
         for (cell, mut policy) in self.shards.iter().zip(of_shards) {
             let mut shard = cell.shard.lock();
@@ -108,9 +112,14 @@ impl Index {
         // sure.
         let mut vain = 0;
         while evicted < n && vain <= 2 * self.shards.len() {
-            let chosen = self.shared.as_ref().and_then(|shared| shared.next_shard(class));
+            let chosen = self
+                .shared
+                .as_ref()
+                .and_then(|shared| shared.next_shard(class));
             // Of a shard that a shared policy has chosen, one victim.
-            let chosen = chosen.filter(|&shard| shard < self.shards.len()).map(|shard| (shard, 0));
+            let chosen = chosen
+                .filter(|&shard| shard < self.shards.len())
+                .map(|shard| (shard, 0));
             let Some((shard, next)) = chosen.or_else(|| self.least_shard(class)) else {
                 // A shard publishes under its lock: one that is about to show an entry has it.
                 if self.evictable(class) > 0 {

@@ -32,7 +32,10 @@ impl Index {
         slots.each_part(show);
         show(
             "index",
-            format_args!("{:?}", (self.recency_now(), newest.get(), keeps_evicted, shared)),
+            format_args!(
+                "{:?}",
+                (self.recency_now(), newest.get(), keeps_evicted, shared)
+            ),
         );
     }
 }

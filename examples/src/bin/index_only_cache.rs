@@ -13,8 +13,8 @@ use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 
 use rb_index::{
-    Entries, Gone, Index, IndexOptions, LockPurpose, Lookup, NewEntry, Place, Policy,
-    PolicyFactory, PutMode, Reserve, Resident, Room,
+    Entries, Gone, Index, IndexError, IndexOptions, LockPurpose, Lookup, NewEntry, Note, Origin,
+    Policies, Policy, PolicyFactory, PutMode, Reserve, Resident, Room,
 };
 
 const SLOTS: u32 = 8;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use rb_core::policy::{
-    Entries, Gone, Hints, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Purpose,
-    Resident, Room,
+    Entries, Gone, Hints, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory,
+    Purpose, Resident, Room,
 };
 use rb_core::{Put, PutOptions};
 use rb_io::Arena;

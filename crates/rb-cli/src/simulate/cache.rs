@@ -1,7 +1,10 @@
 //! The store's own index, whose slots hold nothing: it is used as a store uses it, without values.
 
 use rb_core::policy::PolicyFactory;
-use rb_index::{Index, IndexOptions, Lease, LockPurpose, NewEntry, PutMode, Reserve, SlotId};
+use rb_index::{
+    Batch, Index, IndexOptions, Judged, Lease, LockPurpose, NewEntry, Note, Purpose, PutMode,
+    Reserve, SlotId,
+};
 
 use crate::failure::Failure;
 
@@ -60,7 +63,27 @@ impl Cache {
                 self.leases[at] = shard.lease(self.hashes[at], &key, batch.at(at));
             }
         }
+        if self.index.judges() {
+            self.judge(batch);
+        }
         self.leases.iter().map(Option::is_some)
+    }
+
+    /// Lets the policy see the whole chain.
+    fn judge(&mut self, batch: Batch) {
+        let judged = |(lease, &hash): (&Option<Lease>, &u64)| Judged {
+            hash,
+            found: lease.is_some(),
+            note: lease.as_ref().map_or(Note::default(), Lease::note),
+        };
+        let chain = self.leases.iter().zip(&self.hashes).map(judged);
+        let mut chain: Vec<Judged> = chain.collect();
+        self.index.judge(batch, Purpose::Lease, &mut chain);
+        for (lease, judged) in self.leases.iter_mut().zip(&chain) {
+            if let Some(lease) = lease {
+                lease.set_note(judged.note);
+            }
+        }
     }
 
     /// Ends the leases of a chain, that of its first block last: the sooner a block is needed, the later it is evicted.
@@ -81,7 +104,16 @@ impl Cache {
     /// Puts blocks that were missing. Returns how many were written: those for which there was a slot, and which
     /// another request had not put meanwhile.
     pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
-        let blocks = &self.missing(blocks)[..];
+        let missing = self.missing(blocks);
+        let admitted = match self.index.judges() {
+            true => {
+                let hash = |block: &u32| self.index.hash(&block.to_le_bytes());
+                let hashes: Vec<u64> = missing.iter().map(hash).collect();
+                self.index.admit(0, &hashes)
+            }
+            false => missing.len(),
+        };
+        let blocks = &missing[..admitted];
         let batch = self.index.begin_batch(blocks.len());
         self.take_slots(blocks.len());
         // If there are too few slots, the first blocks get them: those after a block that is missing are worth nothing.

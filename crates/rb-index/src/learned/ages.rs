@@ -62,7 +62,7 @@ mod tests {
         let ages = Ages::new(1 << 20);
         let mut starts = vec![0_u32; BUCKETS];
         let mut last = 0;
-        for step in 0..1 << 16 {
+        for step in 0..=1 << 16 {
             let age = step << 8;
             let bucket = ages.bucket(age);
             assert!(bucket == last || bucket == last + 1, "{age}");
@@ -76,7 +76,10 @@ mod tests {
         for bucket in 2..24 {
             let width = f64::from(starts[bucket + 1] - starts[bucket]);
             let claimed = ages.width(bucket);
-            assert!((width / claimed - 1.0).abs() < 0.1, "{bucket}: {width}, {claimed}");
+            assert!(
+                (width / claimed - 1.0).abs() < 0.1,
+                "{bucket}: {width}, {claimed}"
+            );
         }
         assert_eq!(Ages::new(0).bucket(0), 0);
     }

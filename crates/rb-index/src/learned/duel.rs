@@ -54,11 +54,11 @@ impl Scores {
                 best = arm;
             }
         }
-        let stays =
-            is_allowed(current) && score(best) - score(current) < BETTER * self.lookups;
+        let stays = is_allowed(current) && score(best) - score(current) < BETTER * self.lookups;
         let decay = (-passed / HALF_LIFE).exp2();
         let all = self.hits.iter_mut().chain(&mut self.writes);
-        all.chain([&mut self.lookups]).for_each(|score| *score *= decay);
+        all.chain([&mut self.lookups])
+            .for_each(|score| *score *= decay);
         if stays { current } else { best }
     }
 }
@@ -69,7 +69,11 @@ mod tests {
 
     fn decide(hits: [f64; ARMS], writes: [f64; ARMS], current: usize) -> usize {
         let lookups = 1000.0;
-        let mut scores = Scores { hits, writes, lookups };
+        let mut scores = Scores {
+            hits,
+            writes,
+            lookups,
+        };
         scores.decide(current, 4.0)
     }
 

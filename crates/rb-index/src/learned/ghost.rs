@@ -99,7 +99,11 @@ impl Ghosts {
     pub(super) fn set(&self, hash: u64, time: u32, class: u8, count: u8, last: bool) {
         let (bucket, tag) = self.place(hash);
         let stamp = self.stamp(time);
-        let strong = if last || Ghosts::is_strong(hash) { STRONG } else { 0 };
+        let strong = if last || Ghosts::is_strong(hash) {
+            STRONG
+        } else {
+            0
+        };
         let level = LEVELS.iter().position(|&level| level >= count);
         let level = level.unwrap_or(LEVELS.len() - 1) as u32;
         let new = tag << TAG_SHIFT
@@ -114,7 +118,11 @@ impl Ghosts {
                 oldest = place;
                 break;
             }
-            let age = if ghost == 0 { u32::MAX } else { age(ghost, stamp) };
+            let age = if ghost == 0 {
+                u32::MAX
+            } else {
+                age(ghost, stamp)
+            };
             if age >= oldest_age {
                 (oldest, oldest_age) = (place, age);
             }
@@ -136,7 +144,8 @@ impl Ghosts {
     pub(super) fn sweep(&self, lookups: u32, now: u32) {
         let buckets = self.table.len() / WAYS;
         let every = u64::from(self.step) * u64::from(SWEEP_STEPS);
-        let since = u64::from(self.since_sweep.fetch_add(lookups, Ordering::Relaxed)) + u64::from(lookups);
+        let since =
+            u64::from(self.since_sweep.fetch_add(lookups, Ordering::Relaxed)) + u64::from(lookups);
         let due = since * buckets as u64 / every;
         if due == 0 {
             return;
@@ -217,7 +226,10 @@ mod tests {
         assert!(known.gap.abs_diff(WINDOW / 2) <= 1000, "{known:?}");
         assert_eq!(ghosts.get(strong, 12_000 + WINDOW), None);
         ghosts.set(weak, 10_000, 1, 1, true);
-        assert!(ghosts.get(weak, 10_000 + WINDOW / 2).is_some(), "it is the last of a chain");
+        assert!(
+            ghosts.get(weak, 10_000 + WINDOW / 2).is_some(),
+            "it is the last of a chain"
+        );
         ghosts.remove(weak);
         assert_eq!(ghosts.get(weak, 10_000), None);
     }
@@ -238,7 +250,12 @@ mod tests {
                     assert_eq!(ghosts.get(3 << 53 | 7, now), None, "{now}");
                 }
             }
-            assert!(ghosts.table.iter().all(|ghost| ghost.load(Ordering::Relaxed) == 0));
+            assert!(
+                ghosts
+                    .table
+                    .iter()
+                    .all(|ghost| ghost.load(Ordering::Relaxed) == 0)
+            );
         }
     }
 

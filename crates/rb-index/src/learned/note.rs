@@ -73,9 +73,18 @@ mod tests {
         for flags in 0..4 {
             for (count, gap_level) in [(0, 0), (16, 2), (7, 1)] {
                 let (again, counted) = (flags & 1 != 0, flags & 2 != 0);
-                let found = Found { count, gap_level, again, counted };
+                let found = Found {
+                    count,
+                    gap_level,
+                    again,
+                    counted,
+                };
                 assert_eq!(Found::read(found.note()), Some(found));
-                let verdict = Verdict { class: 33 - count, count, last: again };
+                let verdict = Verdict {
+                    class: 33 - count,
+                    count,
+                    last: again,
+                };
                 assert_eq!(Verdict::read(verdict.note()), Some(verdict));
             }
         }

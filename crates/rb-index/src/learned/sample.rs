@@ -125,12 +125,6 @@ impl Sample {
         size_of_val(&*self.entries)
     }
 
-    /// Returns whether a key is sampled.
-    #[inline]
-    pub(super) fn takes(&self, hash: u64) -> bool {
-        is_sampled(hash, self.shift)
-    }
-
     /// One key in so many is sampled, as a power of two.
     pub(super) fn shift(&self) -> u32 {
         self.shift

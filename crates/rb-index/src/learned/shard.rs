@@ -26,7 +26,10 @@ struct Kept {
     probed: bool,
 }
 
-const _: () = assert!(size_of::<Kept>() == 16, "the bound of an entry's memory counts on it");
+const _: () = assert!(
+    size_of::<Kept>() == 16,
+    "the bound of an entry's memory counts on it"
+);
 
 #[derive(Clone, Copy, Debug)]
 struct List {
@@ -194,9 +197,11 @@ impl Policy for OfShard {
                 kept.probed = false;
                 known.note()
             }
-            Purpose::Touch if found.pinned || gap < self.shared.again_within => {
-                Found { again: true, ..known }.note()
+            Purpose::Touch if found.pinned || gap < self.shared.again_within => Found {
+                again: true,
+                ..known
             }
+            .note(),
             Purpose::Touch => {
                 let count = (kept.count + 1).min(COUNT_MAX);
                 let class = reused(count, known.gap_level, lookup.place.hints.chain_ended);
@@ -239,14 +244,16 @@ impl Policy for OfShard {
 
     fn victim(&mut self, slot_class: u8, _: &Entries<'_>) -> Option<u32> {
         let values = self.shared.values();
-        let times = self.tails(slot_class).map(|(class, entry)| (class, self.kept[entry].time));
+        let times = self
+            .tails(slot_class)
+            .map(|(class, entry)| (class, self.kept[entry].time));
         let (class, _) = self.shared.judgement(&values).least(times)?;
         Some(self.lists[place(slot_class, class)].oldest)
     }
 
-    /// The search goes by the tails that the shards show; this only says that there is something to evict.
+    /// The search goes by the tails that the shards show; this only shows that there is something to evict.
     fn worth(&self, slot_class: u8, _: &Entries<'_>) -> Option<u64> {
-        self.tails(slot_class).next().map(|_| 0)
+        self.tails(slot_class).next().map(|_| 1)
     }
 
     fn saved(&self, entry: u32) -> Note {

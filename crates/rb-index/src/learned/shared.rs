@@ -168,7 +168,11 @@ impl Shared {
         for known in all.iter_mut().rev() {
             match known {
                 Some(known) => {
-                    follower = Some(Found { again: false, counted: false, ..*known });
+                    follower = Some(Found {
+                        again: false,
+                        counted: false,
+                        ..*known
+                    });
                 }
                 None => *known = follower,
             }
@@ -257,10 +261,19 @@ impl SharedPolicy for Shared {
             }
             if is_sampled(key.hash, self.shift) && !known.is_some_and(|known| known.counted) {
                 let list = best;
-                sampled.push(Sampled { hash: key.hash, time, class, list });
+                sampled.push(Sampled {
+                    hash: key.hash,
+                    time,
+                    class,
+                    list,
+                });
             }
             let last = at + 1 == count as usize;
-            let verdict = Verdict { class: best, count: uses, last };
+            let verdict = Verdict {
+                class: best,
+                count: uses,
+                last,
+            };
             match key.found {
                 true if purpose == Purpose::Lease => key.note = verdict.note(),
                 true => {}

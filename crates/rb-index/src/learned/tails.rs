@@ -117,7 +117,8 @@ impl Search {
         // Each turn corrects what is remembered of a class, or ends.
         for _ in 0..2 * CLASSES {
             let remembered = self.oldest.iter().enumerate();
-            let remembered = remembered.filter_map(|(class, tail)| Some((class as u8, (*tail)?.time)));
+            let remembered =
+                remembered.filter_map(|(class, tail)| Some((class as u8, (*tail)?.time)));
             let Some((class, value)) = judgement.least(remembered) else {
                 // Nothing is remembered: look at all.
                 for _ in 0..tails.shards {
@@ -153,8 +154,7 @@ impl Search {
             let Some(time) = tails.get(self.slot_class, shard, class) else {
                 continue;
             };
-            let is_older =
-                |known: &Tail| now.wrapping_sub(time) > now.wrapping_sub(known.time);
+            let is_older = |known: &Tail| now.wrapping_sub(time) > now.wrapping_sub(known.time);
             if oldest.is_none_or(|known| known.shard == shard || is_older(&known)) {
                 *oldest = Some(Tail { shard, time });
             }

@@ -143,7 +143,11 @@ fn refined(
     widths: &[f64; BUCKETS],
 ) -> [f64; BUCKETS] {
     let seen: f64 = evidence.iter().map(|(references, _)| references).sum();
-    let expected: f64 = evidence.iter().zip(prior).map(|((_, time), rate)| time * rate).sum();
+    let expected: f64 = evidence
+        .iter()
+        .zip(prior)
+        .map(|((_, time), rate)| time * rate)
+        .sum();
     let level = (seen + weight) / (expected + weight);
     std::array::from_fn(|age| {
         let (references, time) = evidence[age];
@@ -233,7 +237,9 @@ mod tests {
         let mut state = 7_u64;
         for _ in 0..200 {
             let rates: [f64; BUCKETS] = std::array::from_fn(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 (state >> 40) as f64 / 1e11
             });
             let found = gittins(&rates, &widths);

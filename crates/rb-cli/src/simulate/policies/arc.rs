@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rb_core::policy::{
-    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident, Room,
+    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident,
+    Room,
 };
 
 use super::queue::{Linked, Queue};

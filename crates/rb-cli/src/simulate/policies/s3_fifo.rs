@@ -3,7 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 
 use rb_core::policy::{
-    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident, Room,
+    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident,
+    Room,
 };
 
 use super::queue::{Linked, Queue};

@@ -1,7 +1,8 @@
 //! SIEVE: Zhang et al., "SIEVE is simpler than LRU", NSDI 2024.
 
 use rb_core::policy::{
-    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident, Room,
+    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident,
+    Room,
 };
 
 use super::queue::{Linked, Queue};
