@@ -44,8 +44,8 @@ impl Policy for Chosen {
     }
 
     #[inline]
-    fn mark(&mut self, entry: &Resident, note: Note) {
-        either!(self, policy => policy.mark(entry, note));
+    fn mark(&mut self, entry: &Resident, position: u32, note: Note) {
+        either!(self, policy => policy.mark(entry, position, note));
     }
 
     #[inline]

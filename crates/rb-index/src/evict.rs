@@ -142,6 +142,23 @@ impl Index {
         evicted
     }
 
+    /// Evicts like [`Index::evict_least`] for the keys of a put batch, one slot for each, in their
+    /// order. Ends at the first key that the policy does not admit: a block is worth nothing
+    /// without those before it. The keys must have no entries.
+    pub fn evict_for(&self, class: u8, hashes: &[u64], out: &mut Vec<Evicted>) -> usize {
+        let Some(shared) = &self.shared else {
+            return self.evict_least(class, hashes.len(), out);
+        };
+        let mut evicted = 0;
+        while evicted < hashes.len() && shared.admits(class, hashes[evicted]) {
+            match self.evict_least(class, 1, out) {
+                0 => break,
+                freed => evicted += freed,
+            }
+        }
+        evicted
+    }
+
     /// Evicts like [`Index::evict_least`], but from one shard after the other. Waits for each lock, so
     /// it misses no entry that was there when it began.
     fn evict_anywhere(&self, class: u8, n: usize, out: &mut Vec<Evicted>) -> usize {

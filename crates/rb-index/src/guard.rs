@@ -152,6 +152,7 @@ impl ShardGuard<'_> {
             located,
             shard: self.number,
             entry: at,
+            position: place.position,
             note,
         })
     }
@@ -172,7 +173,7 @@ impl ShardGuard<'_> {
         let entry = shard.store.entry_mut(at);
         if lease.note != Note::default() && entry.is_live() {
             let entry = Resident::new(at, entry);
-            shard.policy.mark(&entry, lease.note);
+            shard.policy.mark(&entry, lease.position, lease.note);
         }
         let entry = shard.store.entry_mut(at);
         if !entry.end_lease(now) {

@@ -336,7 +336,7 @@ impl Index {
         }
     }
 
-    /// Returns whether the policy judges batches, so that [`Index::judge`] and [`Index::admit`] do something.
+    /// Returns whether the policy judges batches, so that [`Index::judge`] does something.
     #[must_use]
     pub fn judges(&self) -> bool {
         self.shared.is_some()
@@ -347,19 +347,6 @@ impl Index {
     pub fn judge(&self, batch: Batch, purpose: Purpose, keys: &mut [Judged]) {
         if let Some(shared) = &self.shared {
             shared.judge(batch.at(0), purpose, keys);
-        }
-    }
-
-    /// Returns how many of the first keys of a put batch the policy admits. Ask before slots are taken, for keys that
-    /// have no entry. The caller must hold no guard.
-    #[must_use]
-    pub fn admit(&self, class: u8, hashes: &[u64]) -> usize {
-        match &self.shared {
-            Some(shared) => {
-                let free = usize::try_from(self.free(class)).unwrap_or(usize::MAX);
-                shared.admit(class, hashes, free).min(hashes.len())
-            }
-            None => hashes.len(),
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Lease {
     pub(crate) located: Located,
     pub(crate) shard: u32,
     pub(crate) entry: u32,
+    /// The key's position in its batch.
+    pub(crate) position: u32,
     pub(crate) note: Note,
 }
 

@@ -72,10 +72,10 @@ pub trait Policy: fmt::Debug + Send {
     /// [`SharedPolicy::judge`].
     fn lookup(&mut self, lookup: &Lookup) -> Note;
 
-    /// Passes on what [`SharedPolicy::judge`] has noted for an entry that is still pinned. Called
-    /// when the lease ends on which it was noted.
-    fn mark(&mut self, entry: &Resident, note: Note) {
-        let _ = (entry, note);
+    /// Passes on what [`SharedPolicy::judge`] has noted for an entry that is still pinned, and the
+    /// position of its key in the batch. Called when the lease ends on which it was noted.
+    fn mark(&mut self, entry: &Resident, position: u32, note: Note) {
+        let _ = (entry, position, note);
     }
 
     /// Pins a leased entry: it must not be a victim until `unpin`.
@@ -127,9 +127,8 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
     /// [`Policy::mark`] when the lease ends.
     fn judge(&self, place: Place, purpose: Purpose, keys: &mut [Judged]);
 
-    /// Returns how many of the keys of a put batch are worth their slots: the first ones, since a
-    /// block is worth nothing without those before it. `free` slots of the class need no eviction.
-    fn admit(&self, class: u8, hashes: &[u64], free: usize) -> usize;
+    /// Returns whether a key that has no entry is worth what would be evicted for it next.
+    fn admits(&self, class: u8, hash: u64) -> bool;
 
     /// Returns the shard with the entry to evict next; `None` to go by [`Policy::worth`].
     fn next_shard(&self, class: u8) -> Option<usize>;

@@ -104,19 +104,10 @@ impl Cache {
     /// Puts blocks that were missing. Returns how many were written: those for which there was a slot, and which
     /// another request had not put meanwhile.
     pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
-        let missing = self.missing(blocks);
-        let admitted = match self.index.judges() {
-            true => {
-                let hash = |block: &u32| self.index.hash(&block.to_le_bytes());
-                let hashes: Vec<u64> = missing.iter().map(hash).collect();
-                self.index.admit(0, &hashes)
-            }
-            false => missing.len(),
-        };
-        let blocks = &missing[..admitted];
+        let blocks = &self.missing(blocks)[..];
         let batch = self.index.begin_batch(blocks.len());
-        self.take_slots(blocks.len());
-        // If there are too few slots, the first blocks get them: those after a block that is missing are worth nothing.
+        self.take_slots(blocks);
+        // Too few slots, or not admitted: the first blocks get them, since those after a missing one are worth nothing.
         let blocks = &blocks[..self.slots.len()];
         self.group(blocks);
         let mut written = 0;
@@ -166,12 +157,14 @@ impl Cache {
         blocks.iter().copied().filter(is_missing).collect()
     }
 
-    fn take_slots(&mut self, count: usize) {
+    fn take_slots(&mut self, blocks: &[u32]) {
         self.slots.clear();
-        let free = self.index.take_free(0, count, &mut self.slots);
-        if free < count {
+        let free = self.index.take_free(0, blocks.len(), &mut self.slots);
+        if free < blocks.len() {
+            let hash = |block: &u32| self.index.hash(&block.to_le_bytes());
+            let hashes: Vec<u64> = blocks[free..].iter().map(hash).collect();
             let mut evicted = Vec::new();
-            self.index.evict_least(0, count - free, &mut evicted);
+            self.index.evict_for(0, &hashes, &mut evicted);
             self.slots.extend(evicted.iter().map(|one| one.slot));
         }
     }

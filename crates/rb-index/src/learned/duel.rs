@@ -25,8 +25,9 @@ pub(super) const ALL: [Arm; ARMS] = [
 
 /// Hits that a write costs.
 const PRICE: f64 = 0.06;
-/// Part of the lookups by which an arm may have fewer hits than LRU.
-const BELOW: f64 = 0.001;
+/// Part of the lookups by which an arm may have fewer hits than LRU; the one that drives first, and admits most, a little
+/// more, since its shadow is as noisy as LRU's.
+const BELOW: [f64; ARMS] = [0.0, 0.003, 0.001, 0.001];
 /// Part of the lookups by which an arm must be better to take over.
 const BETTER: f64 = 0.001;
 /// Capacities of lookups in which old scores lose half of their weight.
@@ -46,8 +47,7 @@ impl Scores {
     /// decision.
     pub(super) fn decide(&mut self, current: usize, passed: f64) -> usize {
         let score = |arm: usize| self.hits[arm] - PRICE * self.writes[arm];
-        let is_allowed =
-            |arm: usize| arm == 0 || self.hits[arm] >= self.hits[0] - BELOW * self.lookups;
+        let is_allowed = |arm: usize| self.hits[arm] >= self.hits[0] - BELOW[arm] * self.lookups;
         let mut best = 0;
         for arm in 1..ARMS {
             if is_allowed(arm) && score(arm) > score(best) {

@@ -3,8 +3,9 @@
 use crate::policy::Note;
 
 // Of a key that has an entry: | known 1 | | counted 1 | again 1 | level of the gap 2 | count 5 |
-// A verdict: | known 1 | | last 1 | count 5 | class 6 |
+// A verdict: | 0 | verdict 1 | | last 1 | count 5 | class 6 |
 const KNOWN: u16 = 1 << 15;
+const VERDICT: u16 = 1 << 14;
 const COUNTED: u16 = 1 << 8;
 const AGAIN: u16 = 1 << 7;
 const GAP_SHIFT: u32 = 5;
@@ -52,11 +53,11 @@ impl Found {
 impl Verdict {
     pub(super) fn note(self) -> Note {
         let last = if self.last { LAST } else { 0 };
-        Note(KNOWN | last | u16::from(self.count) << CLASS_BITS | u16::from(self.class))
+        Note(VERDICT | last | u16::from(self.count) << CLASS_BITS | u16::from(self.class))
     }
 
     pub(super) fn read(note: Note) -> Option<Verdict> {
-        (note.0 & KNOWN != 0).then(|| Verdict {
+        (note.0 & VERDICT != 0).then(|| Verdict {
             class: (note.0 & ((1 << CLASS_BITS) - 1)) as u8,
             count: (note.0 >> CLASS_BITS & COUNT_MASK) as u8,
             last: note.0 & LAST != 0,
@@ -88,6 +89,14 @@ mod tests {
                 assert_eq!(Verdict::read(verdict.note()), Some(verdict));
             }
         }
+        // A lease that was not judged has the note of its lookup.
+        let found = Found {
+            count: 3,
+            gap_level: 1,
+            again: true,
+            counted: true,
+        };
+        assert_eq!(Verdict::read(found.note()), None);
         assert_eq!(Found::read(Note::default()), None);
         assert_eq!(Verdict::read(Note::default()), None);
     }

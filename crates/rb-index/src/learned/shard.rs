@@ -22,8 +22,9 @@ struct Kept {
     count: u8,
     /// True for the last key of a chain, whose ghost is remembered for the whole window.
     last: bool,
-    /// True if a probe was counted as a use, and the lookup that follows it is not.
-    probed: bool,
+    /// True if a probe was counted as a use, and the lookup that follows it is not. Of a pinned entry, true if the use has
+    /// its time.
+    flag: bool,
 }
 
 const _: () = assert!(
@@ -61,9 +62,7 @@ impl OfShard {
 
     /// Makes an entry the most recently used of its class.
     fn link(&mut self, slot_class: u8, entry: u32) {
-        let now = self.shared.now();
         let kept = &mut self.kept[entry];
-        kept.time = now;
         let class = kept.class;
         let list = &mut self.lists[place(slot_class, class)];
         let older = std::mem::replace(&mut list.newest, entry);
@@ -136,6 +135,12 @@ impl OfShard {
     }
 }
 
+/// The time of a use of the key at a position of a batch: the first key is the one that was used last, since the others
+/// are worth nothing without it.
+fn time_of(now: u32, position: u32) -> u32 {
+    now.wrapping_sub(position)
+}
+
 fn place(slot_class: u8, class: u8) -> usize {
     usize::from(slot_class) * CLASSES + usize::from(class)
 }
@@ -148,8 +153,10 @@ impl Policy for OfShard {
             count: 0,
             last: false,
         };
+        let mut time = now;
         let verdict = match origin {
-            Origin::Put(_) => {
+            Origin::Put(place) => {
+                time = time_of(now, place.position);
                 let ghost = self.shared.ghosts.get(new.hash, now);
                 self.shared.ghosts.remove(new.hash);
                 ghost.map_or(unknown, |known| Verdict {
@@ -165,11 +172,11 @@ impl Policy for OfShard {
         let kept = Kept {
             newer: NONE,
             older: NONE,
-            time: now,
+            time,
             class: verdict.class,
             count: verdict.count.min(COUNT_MAX),
             last: verdict.last,
-            probed: false,
+            flag: false,
         };
         self.keep(new.entry, kept);
         self.link(new.class, new.entry);
@@ -186,17 +193,14 @@ impl Policy for OfShard {
             count: kept.count,
             gap_level: gaps.level(gap),
             again: found.pinned,
-            counted: kept.probed,
+            counted: kept.flag && !found.pinned,
         };
         match lookup.purpose {
             Purpose::Probe => {
-                kept.probed = true;
+                kept.flag |= !found.pinned;
                 known.note()
             }
-            Purpose::Lease => {
-                kept.probed = false;
-                known.note()
-            }
+            Purpose::Lease => known.note(),
             Purpose::Touch if found.pinned || gap < self.shared.again_within => Found {
                 again: true,
                 ..known
@@ -207,26 +211,34 @@ impl Policy for OfShard {
                 let class = reused(count, known.gap_level, lookup.place.hints.chain_ended);
                 self.unlink(found.class, found.entry);
                 let kept = &mut self.kept[found.entry];
-                (kept.count, kept.class) = (count, class);
+                (kept.count, kept.class, kept.time) = (count, class, now);
                 self.link(found.class, found.entry);
                 known.note()
             }
         }
     }
 
-    fn mark(&mut self, entry: &Resident, note: Note) {
-        // A lease that was not judged has the note of its lookup, which is no verdict.
+    fn mark(&mut self, entry: &Resident, position: u32, note: Note) {
         if let Some(verdict) = Verdict::read(note) {
+            let now = self.shared.now();
             let kept = &mut self.kept[entry.entry];
             (kept.class, kept.count, kept.last) = (verdict.class, verdict.count, verdict.last);
+            (kept.time, kept.flag) = (time_of(now, position), true);
         }
     }
 
     fn pin(&mut self, entry: &Resident) {
         self.unlink(entry.class, entry.entry);
+        self.kept[entry.entry].flag = false;
     }
 
     fn unpin(&mut self, entry: &Resident) {
+        let now = self.shared.now();
+        let kept = &mut self.kept[entry.entry];
+        if !std::mem::take(&mut kept.flag) {
+            // No lease was judged.
+            kept.time = now;
+        }
         self.link(entry.class, entry.entry);
     }
 

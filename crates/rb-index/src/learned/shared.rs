@@ -284,22 +284,15 @@ impl SharedPolicy for Shared {
         self.learn(&sampled, count, start.wrapping_add(count));
     }
 
-    fn admit(&self, slot_class: u8, hashes: &[u64], free: usize) -> usize {
+    fn admits(&self, slot_class: u8, hash: u64) -> bool {
         let Arm::Learned { theta } = self.arm() else {
-            return hashes.len();
+            return true;
         };
         let values = self.values();
-        let now = self.now();
-        let free = free.min(hashes.len());
-        let Some(least) = self.next(slot_class, &values) else {
-            return hashes.len();
-        };
-        let is_worth = |hash: &&u64| {
-            let known = self.ghosts.get(**hash, now);
-            let class = known.map_or(new_part(0, false), |known| known.class);
-            values.of(class, 0) >= theta * least.value
-        };
-        free + hashes[free..].iter().take_while(is_worth).count()
+        let known = self.ghosts.get(hash, self.now());
+        let class = known.map_or(new_part(0, false), |known| known.class);
+        let next = self.next(slot_class, &values);
+        next.is_none_or(|next| values.of(class, 0) >= theta * next.value)
     }
 
     fn next_shard(&self, slot_class: u8) -> Option<usize> {

@@ -62,9 +62,14 @@ impl Cache {
         let missed = (0..chain.len()).filter(|&at| !judged[at].found);
         let missed: Vec<usize> = missed.collect();
         let missed_hashes: Vec<u64> = missed.iter().map(|&at| hashes[at]).collect();
-        let admitted = self.index.admit(0, &missed_hashes);
-        for &at in missed[..admitted].iter().rev() {
-            counts.writes += u64::from(self.put(chain[at], batch.at(at)));
+        let (mut slots, mut evicted) = (Vec::new(), Vec::new());
+        let free = self.index.take_free(0, missed.len(), &mut slots);
+        self.index
+            .evict_for(0, &missed_hashes[free..], &mut evicted);
+        slots.extend(evicted.iter().map(|one| one.slot));
+        for (&at, &slot) in missed.iter().zip(&slots).rev() {
+            self.put(chain[at], slot, batch.at(at));
+            counts.writes += 1;
         }
         for (lease, key) in leases.into_iter().zip(judged).rev() {
             if let Some(mut lease) = lease {
@@ -76,15 +81,7 @@ impl Cache {
         }
     }
 
-    fn put(&mut self, key: u64, place: Place) -> bool {
-        let (mut slots, mut evicted) = (Vec::new(), Vec::new());
-        if self.index.take_free(0, 1, &mut slots) == 0 {
-            self.index.evict_least(0, 1, &mut evicted);
-            slots.extend(evicted.iter().map(|one| one.slot));
-        }
-        let Some(&slot) = slots.first() else {
-            return false;
-        };
+    fn put(&mut self, key: u64, slot: SlotId, place: Place) {
         let key = key.to_le_bytes();
         let hash = self.index.hash(&key);
         self.generation += 1;
@@ -104,7 +101,6 @@ impl Cache {
         };
         let entry = new_entry(slot);
         shard.publish(reservation, &key, entry);
-        true
     }
 }
 

@@ -6,7 +6,8 @@ mod queue;
 mod s3_fifo;
 mod sieve;
 
-use rb_core::policy::{Learned, PolicyFactory};
+use rb_core::policy::PolicyFactory;
+use rb_index::Learned;
 
 use crate::args::PolicyName;
 
