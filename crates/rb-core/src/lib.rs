@@ -59,7 +59,8 @@ mod value;
 /// [`PolicyFactory`](policy::PolicyFactory) in [`StoreOptions::policy`].
 pub mod policy {
     pub use rb_index::{
-        Entries, Gone, Hints, Lookup, Lru, Place, Policy, PolicyFactory, Purpose, Resident, Room,
+        Entries, Gone, Hints, IndexError, Judged, Lookup, Lru, Note, Origin, Place, Policies,
+        Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
     };
 }
 

@@ -5,8 +5,7 @@
 
 use crate::entries::Entries;
 use crate::lru::Lru;
-use crate::place::Place;
-use crate::policy::{Gone, Lookup, Policy, Purpose, Resident};
+use crate::policy::{Gone, Lookup, Note, Origin, Policy, Purpose, Resident};
 
 #[derive(Debug)]
 pub(crate) enum Chosen {
@@ -35,13 +34,18 @@ impl Chosen {
 
 impl Policy for Chosen {
     #[inline]
-    fn insert(&mut self, new: &Resident, place: Option<Place>) {
-        either!(self, policy => policy.insert(new, place));
+    fn insert(&mut self, new: &Resident, origin: Origin) {
+        either!(self, policy => policy.insert(new, origin));
     }
 
     #[inline]
-    fn lookup(&mut self, lookup: &Lookup) {
-        either!(self, policy => policy.lookup(lookup));
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
+        either!(self, policy => policy.lookup(lookup))
+    }
+
+    #[inline]
+    fn mark(&mut self, entry: &Resident, position: u32, note: Note) {
+        either!(self, policy => policy.mark(entry, position, note));
     }
 
     #[inline]
@@ -67,6 +71,10 @@ impl Policy for Chosen {
     #[inline]
     fn worth(&self, class: u8, entries: &Entries<'_>) -> Option<u64> {
         either!(self, policy => policy.worth(class, entries))
+    }
+
+    fn saved(&self, entry: u32) -> Note {
+        either!(self, policy => policy.saved(entry))
     }
 
     fn evictable(&self, class: u8, each: &mut dyn FnMut(u32)) {

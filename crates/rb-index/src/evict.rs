@@ -9,9 +9,10 @@
 
 use crate::chosen::Chosen;
 use crate::entries::Entries;
+use crate::error::IndexError;
 use crate::guard::ShardGuard;
 use crate::index::Index;
-use crate::policy::{Gone, Policy, PolicyFactory, Resident, Room};
+use crate::policy::{Gone, Origin, Policies, Policy, PolicyFactory, Resident, Room};
 use crate::put::{Evicted, KeptEviction};
 use crate::shard::{Shard, ShardCell};
 use crate::slots::{SlotId, State};
@@ -21,16 +22,27 @@ use crate::sync::Tally;
 impl Index {
     /// Sets the policies of `factory` for all later evictions. Existing entries are inserted into
     /// them in the order of their last use, as after a restart.
-    pub fn use_policy(&mut self, factory: &dyn PolicyFactory) {
+    ///
+    /// # Errors
+    /// There is no memory for the policies.
+    ///
+    /// # Panics
+    /// If the factory does not make one policy per shard.
+    pub fn use_policy(&mut self, factory: &dyn PolicyFactory) -> Result<(), IndexError> {
         let class_stats = |class| self.slots.class_stats(class).capacity;
         let slots: Vec<u64> = (0..self.slots.classes()).map(class_stats).collect();
         let now = self.now();
-        for (number, cell) in self.shards.iter().enumerate() {
-            let mut policy = factory.policy(&Room {
-                shard: number,
-                shards: self.shards.len(),
-                slots: &slots,
-            });
+        let Policies { of_shards, shared } = factory.policies(&Room {
+            shards: self.shards.len(),
+            slots: &slots,
+        })?;
+        assert_eq!(
+            of_shards.len(),
+            self.shards.len(),
+            "a factory makes one policy per shard"
+        );
+        self.shared = shared;
+        for (cell, mut policy) in self.shards.iter().zip(of_shards) {
             let mut shard = cell.shard.lock();
             let entries = Entries::new(&shard.store, now);
             let live = (0..shard.store.end()).filter(|&at| shard.store.entry(at).is_live());
@@ -39,7 +51,10 @@ impl Index {
             for at in order {
                 let known = Resident::new(at, shard.store.entry(at));
                 let pinned = false;
-                policy.insert(&Resident { pinned, ..known }, None);
+                policy.insert(
+                    &Resident { pinned, ..known },
+                    Origin::Saved(shard.policy.saved(at)),
+                );
                 if known.pinned {
                     policy.pin(&known);
                 }
@@ -47,6 +62,7 @@ impl Index {
             shard.policy = Chosen::Other(policy);
             cell.show_worth(&shard, now);
         }
+        Ok(())
     }
 
     /// Evicts entries of a class until they had `n` slots, those of the lowest value over all
@@ -96,7 +112,15 @@ impl Index {
         // sure.
         let mut vain = 0;
         while evicted < n && vain <= 2 * self.shards.len() {
-            let Some((shard, next)) = self.least_shard(class) else {
+            let chosen = self
+                .shared
+                .as_ref()
+                .and_then(|shared| shared.next_shard(class));
+            // Of a shard that a shared policy has chosen, one victim.
+            let chosen = chosen
+                .filter(|&shard| shard < self.shards.len())
+                .map(|shard| (shard, 0));
+            let Some((shard, next)) = chosen.or_else(|| self.least_shard(class)) else {
                 // A shard publishes under its lock: one that is about to show an entry has it.
                 if self.evictable(class) > 0 {
                     evicted += self.evict_anywhere(class, n - evicted, out);
@@ -114,6 +138,23 @@ impl Index {
                 evicted += freed;
             }
             vain = if evicted == before { vain + 1 } else { 0 };
+        }
+        evicted
+    }
+
+    /// Evicts like [`Index::evict_least`] for the keys of a put batch, one slot for each, in their
+    /// order. Ends at the first key that the policy does not admit: a block is worth nothing
+    /// without those before it. The keys must have no entries.
+    pub fn evict_for(&self, class: u8, hashes: &[u64], out: &mut Vec<Evicted>) -> usize {
+        let Some(shared) = &self.shared else {
+            return self.evict_least(class, hashes.len(), out);
+        };
+        let mut evicted = 0;
+        while evicted < hashes.len() && shared.admits(class, hashes[evicted]) {
+            match self.evict_least(class, 1, out) {
+                0 => break,
+                freed => evicted += freed,
+            }
         }
         evicted
     }

@@ -24,6 +24,7 @@ impl Index {
             tick: _,
             newest,
             keeps_evicted,
+            shared,
         } = self;
         for (number, cell) in shards.iter().enumerate() {
             cell.each_part(number, show);
@@ -31,7 +32,10 @@ impl Index {
         slots.each_part(show);
         show(
             "index",
-            format_args!("{:?}", (self.recency_now(), newest.get(), keeps_evicted)),
+            format_args!(
+                "{:?}",
+                (self.recency_now(), newest.get(), keeps_evicted, shared)
+            ),
         );
     }
 }

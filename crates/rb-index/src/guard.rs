@@ -5,7 +5,7 @@ use crate::index::Index;
 use crate::lease::{Lease, Located};
 use crate::more_slots::MoreSlots;
 use crate::place::Place;
-use crate::policy::{Gone, Policy, Purpose, Resident};
+use crate::policy::{Gone, Note, Policy, Purpose, Resident};
 use crate::shard::Shard;
 use crate::slots::{SlotId, State};
 use crate::stats::LockPurpose;
@@ -138,7 +138,7 @@ impl ShardGuard<'_> {
     pub fn lease(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Lease> {
         let found = self.find(hash, key);
         let shard = &mut *self.shard;
-        shard.looked_up(hash, place, Purpose::Lease, found);
+        let note = shard.looked_up(hash, place, Purpose::Lease, found);
         let at = found?;
         let entry = shard.store.entry_mut(at);
         if entry.add_lease() {
@@ -152,6 +152,8 @@ impl ShardGuard<'_> {
             located,
             shard: self.number,
             entry: at,
+            position: place.position,
+            note,
         })
     }
 
@@ -168,6 +170,11 @@ impl ShardGuard<'_> {
         let now = self.index.recency_now();
         let at = lease.entry;
         let shard = &mut *self.shard;
+        let entry = shard.store.entry_mut(at);
+        if lease.note != Note::default() && entry.is_live() {
+            let entry = Resident::new(at, entry);
+            shard.policy.mark(&entry, lease.position, lease.note);
+        }
         let entry = shard.store.entry_mut(at);
         if !entry.end_lease(now) {
             return;
@@ -244,9 +251,14 @@ impl ShardGuard<'_> {
 
     /// Looks up the live entry of a key for a caller. Counts as a lookup, but not as a use.
     pub fn probe(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Located> {
+        self.probe_noted(hash, key, place).0
+    }
+
+    /// The same, with what the policy knows of the key.
+    pub fn probe_noted(&mut self, hash: u64, key: &[u8], place: Place) -> (Option<Located>, Note) {
         let found = self.find(hash, key);
-        self.shard.looked_up(hash, place, Purpose::Probe, found);
-        Some(self.shard.store.located(found?))
+        let note = self.shard.looked_up(hash, place, Purpose::Probe, found);
+        (found.map(|at| self.shard.store.located(at)), note)
     }
 
     /// Marks a key as used; returns false if it is not live.

@@ -6,7 +6,7 @@ use crate::guard::ShardGuard;
 use crate::lease::Located;
 use crate::pending::Meanwhile;
 use crate::place::Place;
-use crate::policy::Gone;
+use crate::policy::{Gone, Origin};
 use crate::put::{NewEntry, Published, PutMode, Reservation, Reserve};
 use crate::slots::{SlotId, State};
 
@@ -223,7 +223,7 @@ impl ShardGuard<'_> {
         }
         let new = Entry::live(hash, generation, entry.slot.0, class);
         let now = self.index.recency_now();
-        self.shard.admit(new, key, entry, now, Some(place));
+        self.shard.admit(new, key, entry, now, Origin::Put(place));
         gone.map_or(Published::Inserted, |gone| Published::Replaced {
             slot: SlotId(gone.slot),
             generation: gone.generation,

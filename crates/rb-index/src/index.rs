@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
@@ -10,6 +11,7 @@ use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
 use crate::memory::NoMemory;
 use crate::place::{Batch, Hints};
+use crate::policy::{Judged, Purpose, SharedPolicy};
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
 use crate::stats::{IndexStats, LockPurpose};
@@ -53,6 +55,8 @@ pub struct Index {
     pub(crate) newest: Tally,
     /// True if evicted entries are kept until their eviction has been delivered.
     pub(crate) keeps_evicted: bool,
+    /// The part of the policy that all shards share, if it has one.
+    pub(crate) shared: Option<Arc<dyn SharedPolicy>>,
 }
 
 impl Index {
@@ -97,6 +101,7 @@ impl Index {
             tick: Tally::new(CLOCK_START),
             newest: Tally::default(),
             keeps_evicted: false,
+            shared: None,
         })
     }
 
@@ -328,6 +333,20 @@ impl Index {
         Batch {
             number,
             hints: Hints::new(),
+        }
+    }
+
+    /// Returns whether the policy judges batches, so that [`Index::judge`] does something.
+    #[must_use]
+    pub fn judges(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Lets the policy judge the keys of a batch, in their order, after all were looked up. The caller must hold no
+    /// guard, and then sets the notes of leased keys on their leases ([`Lease::set_note`](crate::Lease::set_note)).
+    pub fn judge(&self, batch: Batch, purpose: Purpose, keys: &mut [Judged]) {
+        if let Some(shared) = &self.shared {
+            shared.judge(batch.at(0), purpose, keys);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Leases, and copies of index entries.
 
+use crate::policy::Note;
 use crate::slots::SlotId;
 
 /// A copy of the index's data on a live entry, valid at the time it was made.
@@ -36,6 +37,9 @@ pub struct Lease {
     pub(crate) located: Located,
     pub(crate) shard: u32,
     pub(crate) entry: u32,
+    /// The key's position in its batch.
+    pub(crate) position: u32,
+    pub(crate) note: Note,
 }
 
 impl Lease {
@@ -43,6 +47,17 @@ impl Lease {
     #[must_use]
     pub fn located(&self) -> &Located {
         &self.located
+    }
+
+    /// Returns what the policy noted of the key.
+    #[must_use]
+    pub fn note(&self) -> Note {
+        self.note
+    }
+
+    /// Sets what [`Index::judge`](crate::Index::judge) has noted; the policy gets it when the lease ends.
+    pub fn set_note(&mut self, note: Note) {
+        self.note = note;
     }
 
     /// Returns the shard whose guard must release the lease.

@@ -103,6 +103,7 @@ mod guard_put;
 mod index;
 mod key_pool;
 mod key_store;
+mod learned;
 mod lease;
 mod loader;
 mod lru;
@@ -127,12 +128,16 @@ pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_VALUE_SLOTS};
 pub use error::IndexError;
 pub use guard::ShardGuard;
 pub use index::{Index, IndexOptions};
+pub use learned::Learned;
 pub use lease::{Lease, Located};
 pub use loader::{LoadEntry, LoadReport, Loader};
 pub use lru::Lru;
 pub use more_slots::MoreSlots;
 pub use place::{Batch, Hints, Place};
-pub use policy::{Gone, Lookup, Policy, PolicyFactory, Purpose, Resident, Room};
+pub use policy::{
+    Gone, Judged, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Purpose, Resident, Room,
+    SharedPolicy,
+};
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
 pub use slots::{Fate, SlotId};
 pub use snapshot::{Cursor, SnapshotEntry};

@@ -27,7 +27,7 @@ use crate::error::IndexError;
 use crate::guard_put::fits;
 use crate::index::Index;
 use crate::memory::{NoMemory, zeroed};
-use crate::policy::{Policy, Resident};
+use crate::policy::{Note, Origin, Policy, Resident};
 use crate::put::{Loaded, NewEntry};
 use crate::shard::ShardCell;
 use crate::slots::{NO_SLOT, SlotId, State};
@@ -392,7 +392,7 @@ impl Loader<'_> {
         for &aged in &*by_age {
             let at = aged as u32;
             let entry = Resident::new(at, store.entry(at));
-            shard.policy.insert(&entry, None);
+            shard.policy.insert(&entry, Origin::Saved(Note::default()));
             shard.evictable.add(&entry);
             of_class[usize::from(entry.class)] += u64::from(entry.slots);
         }

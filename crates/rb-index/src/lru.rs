@@ -4,8 +4,7 @@ use std::fmt;
 
 use crate::chunked::Chunked;
 use crate::entries::Entries;
-use crate::place::Place;
-use crate::policy::{Gone, Lookup, Policy, Purpose, Resident};
+use crate::policy::{Gone, Lookup, Note, Origin, Policy, Purpose, Resident};
 
 const NONE: u32 = u32::MAX;
 
@@ -108,12 +107,12 @@ impl Lru {
 
 impl Policy for Lru {
     #[inline]
-    fn insert(&mut self, new: &Resident, _: Option<Place>) {
+    fn insert(&mut self, new: &Resident, _: Origin) {
         self.push_newest(new.class, new.entry);
     }
 
     #[inline]
-    fn lookup(&mut self, lookup: &Lookup) {
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
         // A lease counts as a use when it ends.
         if lookup.purpose == Purpose::Touch
             && let Some(found) = lookup.found
@@ -123,6 +122,7 @@ impl Policy for Lru {
             self.unlink(found.class, found.entry);
             self.push_newest(found.class, found.entry);
         }
+        Note::default()
     }
 
     #[inline]
@@ -171,6 +171,7 @@ impl fmt::Debug for Lru {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::Place;
     use crate::store::Store;
 
     fn order(lru: &Lru, class: u8) -> Vec<u32> {
@@ -194,9 +195,9 @@ mod tests {
         let entries = Entries::new(&store, 1 << 32);
         let mut lru = Lru::new(2);
         for number in 0..4 {
-            lru.insert(&entry(0, number), None);
+            lru.insert(&entry(0, number), Origin::Saved(Note::default()));
         }
-        lru.insert(&entry(1, 4), None);
+        lru.insert(&entry(1, 4), Origin::Saved(Note::default()));
         let look = |lru: &mut Lru, purpose, number, pinned| {
             let found = Resident {
                 pinned,

@@ -1,12 +1,15 @@
 //! The interface of eviction policies.
 //!
-//! [`Lru`](crate::Lru) is the default. Another policy is a [`Policy`] and a [`PolicyFactory`] that
-//! creates it for each shard; `rb simulate` has several for comparison.
+//! [`Lru`](crate::Lru) is the default, [`Learned`](crate::Learned) learns what is read again.
+//! Another policy is a [`Policy`] for each shard, perhaps with a [`SharedPolicy`], and a
+//! [`PolicyFactory`] that creates them; `rb simulate` has several for comparison.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::entries::Entries;
 use crate::entry::Entry;
+use crate::error::IndexError;
 use crate::place::Place;
 
 /// The eviction policy of one shard: it is notified of all changes and lookups of the shard's keys,
@@ -34,10 +37,10 @@ use crate::place::Place;
 /// are inserted in the order of their last use, least recently used first, before anything else
 /// happens.
 ///
-/// Every lookup of a key is reported once, to its shard's policy. To see a whole batch, whose keys
-/// are spread over many shards, the policies of a factory can share state: [`Place::batch`]
-/// identifies the batch. A lookup is reported before its consequence (`pin`, or a later put of a
-/// missing key).
+/// Every lookup of a key is reported once, to its shard's policy, before its consequence (`pin`, or
+/// a later put of a missing key). What the policies of the shards know of the keys of a batch is
+/// then passed to their [`SharedPolicy`], which sees the batch as a whole: it is the chain of a
+/// request's blocks. Its verdict on a leased key comes back to the shard with [`Policy::mark`].
 ///
 /// # Locks and time
 ///
@@ -62,11 +65,18 @@ use crate::place::Place;
 /// `Debug` must print everything that determines the next actions of the policy, and nothing else:
 /// a state search distinguishes states of a store by it.
 pub trait Policy: fmt::Debug + Send {
-    /// Adds an entry; it is not pinned. `place` is that of its put; `None` if it was recovered.
-    fn insert(&mut self, new: &Resident, place: Option<Place>);
+    /// Adds an entry; it is not pinned.
+    fn insert(&mut self, new: &Resident, origin: Origin);
 
-    /// Reports the lookup of a key, found or not.
-    fn lookup(&mut self, lookup: &Lookup);
+    /// Reports the lookup of a key, found or not. Returns what the policy knows of the key, for
+    /// [`SharedPolicy::judge`].
+    fn lookup(&mut self, lookup: &Lookup) -> Note;
+
+    /// Passes on what [`SharedPolicy::judge`] has noted for an entry that is still pinned, and the
+    /// position of its key in the batch. Called when the lease ends on which it was noted.
+    fn mark(&mut self, entry: &Resident, position: u32, note: Note) {
+        let _ = (entry, position, note);
+    }
 
     /// Pins a leased entry: it must not be a victim until `unpin`.
     fn pin(&mut self, entry: &Resident);
@@ -95,24 +105,94 @@ pub trait Policy: fmt::Debug + Send {
     /// removed or used, so it must be very cheap.
     fn worth(&self, class: u8, entries: &Entries<'_>) -> Option<u64>;
 
+    /// Returns what to save of an entry. It comes back with [`Origin::Saved`].
+    fn saved(&self, entry: u32) -> Note {
+        let _ = entry;
+        Note::default()
+    }
+
     /// Passes each entry of a class that may become a victim to `each`: exactly those that are not
     /// pinned. For [`Index::audit`](crate::Index::audit).
     fn evictable(&self, class: u8, each: &mut dyn FnMut(u32));
 }
 
-/// Creates the policies of an index, one per shard.
-pub trait PolicyFactory: fmt::Debug + Send + Sync {
-    /// Creates the policy of one shard, which has no entries yet. Called once for each shard, in
-    /// ascending order, with no lock held.
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy>;
+/// The part of a policy that all shards share: it sees whole batches, which are chains of a
+/// request's blocks, first block first.
+///
+/// Its methods are called with no shard locked, from any thread. They must not call the store or
+/// the index, must not block for long, and must not panic.
+pub trait SharedPolicy: fmt::Debug + Send + Sync {
+    /// Judges the keys of a batch after each was looked up in its shard: what is known of one key
+    /// says something about the others. The note that it leaves on a leased key is passed to
+    /// [`Policy::mark`] when the lease ends.
+    fn judge(&self, place: Place, purpose: Purpose, keys: &mut [Judged]);
+
+    /// Returns whether a key that has no entry is worth what would be evicted for it next.
+    fn admits(&self, class: u8, hash: u64) -> bool;
+
+    /// Returns the shard with the entry to evict next; `None` to go by [`Policy::worth`].
+    fn next_shard(&self, class: u8) -> Option<usize>;
 }
 
-/// The parameters of a new policy.
+/// A key of a batch that was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The hash of the key.
+    pub hash: u64,
+    /// True if it has an entry.
+    pub found: bool,
+    /// What [`Policy::lookup`] returned, and what [`SharedPolicy::judge`] leaves.
+    pub note: Note,
+}
+
+/// What a policy notes of a key. Only the policy knows its meaning; 0 is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Note(pub u16);
+
+/// The origin of an entry that is inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A put, with its place in its batch.
+    Put(Place),
+    /// An earlier session, or another policy: what [`Policy::saved`] returned for it, or nothing.
+    Saved(Note),
+}
+
+/// Creates the policies of an index.
+pub trait PolicyFactory: fmt::Debug + Send + Sync {
+    /// Creates the policies of all shards, which have no entries yet. Called once for each index,
+    /// with no lock held.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError>;
+}
+
+/// The policies of an index.
+#[derive(Debug)]
+pub struct Policies {
+    /// One per shard, in the order of their numbers.
+    pub of_shards: Vec<Box<dyn Policy>>,
+    /// What they share, if they do.
+    pub shared: Option<Arc<dyn SharedPolicy>>,
+}
+
+impl Policies {
+    /// Policies that share nothing, from a function that creates that of one shard.
+    #[must_use]
+    pub fn alone<P: Policy + 'static>(room: &Room<'_>, policy: impl Fn() -> P) -> Policies {
+        let boxed = |_| -> Box<dyn Policy> { Box::new(policy()) };
+        Policies {
+            of_shards: (0..room.shards).map(boxed).collect(),
+            shared: None,
+        }
+    }
+}
+
+/// The parameters of new policies.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Room<'a> {
-    /// The number of the shard, from 0.
-    pub shard: usize,
     /// The number of shards, among which keys are spread evenly.
     pub shards: usize,
     /// The number of slots of each class, in all shards together.

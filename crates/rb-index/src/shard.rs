@@ -10,7 +10,7 @@ use crate::lru::Lru;
 use crate::memory::NoMemory;
 use crate::pending::Pending;
 use crate::place::Place;
-use crate::policy::{Gone, Lookup, Policy, Purpose, Resident};
+use crate::policy::{Gone, Lookup, Note, Origin, Policy, Purpose, Resident};
 use crate::put::KeptEviction;
 use crate::put::NewEntry;
 use crate::slots::{SlotId, Slots, State};
@@ -115,7 +115,7 @@ impl ShardCell {
 }
 
 impl Shard {
-    /// Notifies the policy of a lookup.
+    /// Notifies the policy of a lookup. Returns what it knows of the key.
     #[inline]
     pub(crate) fn looked_up(
         &mut self,
@@ -123,9 +123,9 @@ impl Shard {
         place: Place,
         purpose: Purpose,
         found: Option<u32>,
-    ) {
+    ) -> Note {
         if !self.policy.heeds(purpose) {
-            return;
+            return Note::default();
         }
         self.moved |= purpose == Purpose::Touch;
         let store = &self.store;
@@ -135,7 +135,7 @@ impl Shard {
             place,
             purpose,
             found,
-        });
+        })
     }
 
     /// Returns the entry of a class to evict next; the error is an invalid victim of the policy.
@@ -163,7 +163,7 @@ impl Shard {
         key: &[u8],
         new: &NewEntry<'_>,
         now: u32,
-        place: Option<Place>,
+        origin: Origin,
     ) {
         let at = self.store.add(entry, key, new);
         let entry = self.store.entry_mut(at);
@@ -171,7 +171,7 @@ impl Shard {
         self.moved = true;
         let entry = Resident::new(at, entry);
         self.evictable.add(&entry);
-        self.policy.insert(&entry, place);
+        self.policy.insert(&entry, origin);
         self.fresh.push(at);
     }
 

@@ -25,6 +25,11 @@ impl Tally {
         self.0.fetch_add(amount, Ordering::Relaxed)
     }
 
+    /// Sets the value to 0 and returns the previous one.
+    pub(crate) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+
     pub(crate) fn subtract(&self, amount: u64) {
         self.0.fetch_sub(amount, Ordering::Relaxed);
     }

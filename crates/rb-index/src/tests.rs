@@ -3,7 +3,7 @@
 mod memory;
 mod model;
 mod policies;
-mod rules;
+pub(crate) mod rules;
 mod several;
 
 /// Returns the number of repetitions of a randomised test: few under Miri, which is hundreds of

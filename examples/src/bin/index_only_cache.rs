@@ -13,8 +13,8 @@ use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 
 use rb_index::{
-    Entries, Gone, Index, IndexOptions, LockPurpose, Lookup, NewEntry, Place, Policy,
-    PolicyFactory, PutMode, Reserve, Resident, Room,
+    Entries, Gone, Index, IndexError, IndexOptions, LockPurpose, Lookup, NewEntry, Note, Origin,
+    Policies, Policy, PolicyFactory, PutMode, Reserve, Resident, Room,
 };
 
 const SLOTS: u32 = 8;
@@ -64,7 +64,7 @@ impl Cache {
             classes: vec![vec![0..SLOTS]],
             secret,
         })?;
-        index.use_policy(&TailFirstFactory);
+        index.use_policy(&TailFirstFactory)?;
         let slots = vec![String::new(); SLOTS as usize];
         Ok(Cache {
             index,
@@ -145,11 +145,11 @@ impl Cache {
 struct TailFirstFactory;
 
 impl PolicyFactory for TailFirstFactory {
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {
-        Box::new(TailFirst {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        Ok(Policies::alone(room, || TailFirst {
             uses: HashMap::new(),
             order: vec![BTreeSet::new(); room.slots.len()],
-        })
+        }))
     }
 }
 
@@ -176,18 +176,18 @@ impl TailFirst {
 }
 
 impl Policy for TailFirst {
-    fn insert(&mut self, new: &Resident, place: Option<Place>) {
-        // A recovered entry has no place; this cache never recovers any.
-        let place = place.unwrap_or_default();
+    fn insert(&mut self, new: &Resident, origin: Origin) {
+        // This cache never recovers any.
+        let Origin::Put(place) = origin else { return };
         self.uses
             .insert(new.entry, (place.batch, Reverse(place.position)));
         let at = self.place(new);
         self.class(new).insert(at);
     }
 
-    fn lookup(&mut self, lookup: &Lookup) {
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
         let Some(found) = lookup.found.filter(|_| lookup.purpose.is_use()) else {
-            return;
+            return Note::default();
         };
         let before = self.place(&found);
         let used = (lookup.place.batch, Reverse(lookup.place.position));
@@ -195,6 +195,7 @@ impl Policy for TailFirst {
         if self.class(&found).remove(&before) {
             self.class(&found).insert((used, found.entry));
         }
+        Note::default()
     }
 
     fn pin(&mut self, entry: &Resident) {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use rb_core::policy::{
-    Entries, Gone, Hints, Lookup, Place, Policy, PolicyFactory, Purpose, Resident, Room,
+    Entries, Gone, Hints, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory,
+    Purpose, Resident, Room,
 };
 use rb_core::{Put, PutOptions};
 use rb_io::Arena;
@@ -17,20 +18,23 @@ type Seen = Arc<Mutex<Vec<(Option<Purpose>, Hints)>>>;
 struct Listening(Seen);
 
 impl PolicyFactory for Listening {
-    fn policy(&self, _: &Room<'_>) -> Box<dyn Policy> {
-        Box::new(Listening(Arc::clone(&self.0)))
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        Ok(Policies::alone(room, || Listening(Arc::clone(&self.0))))
     }
 }
 
 impl Policy for Listening {
-    fn insert(&mut self, _: &Resident, place: Option<Place>) {
-        let hints = place.expect("nothing is recovered").hints;
-        self.0.lock().unwrap().push((None, hints));
+    fn insert(&mut self, _: &Resident, origin: Origin) {
+        let Origin::Put(place) = origin else {
+            panic!("nothing is recovered");
+        };
+        self.0.lock().unwrap().push((None, place.hints));
     }
 
-    fn lookup(&mut self, lookup: &Lookup) {
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
         let seen = (Some(lookup.purpose), lookup.place.hints);
         self.0.lock().unwrap().push(seen);
+        Note::default()
     }
 
     fn pin(&mut self, _: &Resident) {}

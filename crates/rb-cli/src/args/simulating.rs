@@ -54,6 +54,8 @@ pub struct SimulateArgs {
 pub enum PolicyName {
     /// Least recently used: the store's default.
     Lru,
+    /// Learns which blocks are read again and when, and what is worth a write.
+    Learned,
     /// First in, first out.
     Fifo,
     /// S3-FIFO: a small queue for what is new, a main one for what was used there.
@@ -70,6 +72,7 @@ impl PolicyName {
     pub const fn name(self) -> &'static str {
         match self {
             PolicyName::Lru => "lru",
+            PolicyName::Learned => "learned",
             PolicyName::Fifo => "fifo",
             PolicyName::S3fifo => "s3fifo",
             PolicyName::Sieve => "sieve",

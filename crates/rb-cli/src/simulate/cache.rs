@@ -1,7 +1,10 @@
 //! The store's own index, whose slots hold nothing: it is used as a store uses it, without values.
 
 use rb_core::policy::PolicyFactory;
-use rb_index::{Index, IndexOptions, Lease, LockPurpose, NewEntry, PutMode, Reserve, SlotId};
+use rb_index::{
+    Batch, Index, IndexOptions, Judged, Lease, LockPurpose, NewEntry, Note, Purpose, PutMode,
+    Reserve, SlotId,
+};
 
 use crate::failure::Failure;
 
@@ -30,7 +33,9 @@ impl Cache {
         });
         let mut index = index.map_err(|source| Failure::Index { source })?;
         if let Some(policy) = policy {
-            index.use_policy(policy);
+            index
+                .use_policy(policy)
+                .map_err(|source| Failure::Index { source })?;
         }
         Ok(Cache {
             index,
@@ -58,7 +63,27 @@ impl Cache {
                 self.leases[at] = shard.lease(self.hashes[at], &key, batch.at(at));
             }
         }
+        if self.index.judges() {
+            self.judge(batch);
+        }
         self.leases.iter().map(Option::is_some)
+    }
+
+    /// Lets the policy see the whole chain.
+    fn judge(&mut self, batch: Batch) {
+        let judged = |(lease, &hash): (&Option<Lease>, &u64)| Judged {
+            hash,
+            found: lease.is_some(),
+            note: lease.as_ref().map_or(Note::default(), Lease::note),
+        };
+        let chain = self.leases.iter().zip(&self.hashes).map(judged);
+        let mut chain: Vec<Judged> = chain.collect();
+        self.index.judge(batch, Purpose::Lease, &mut chain);
+        for (lease, judged) in self.leases.iter_mut().zip(&chain) {
+            if let Some(lease) = lease {
+                lease.set_note(judged.note);
+            }
+        }
     }
 
     /// Ends the leases of a chain, that of its first block last: the sooner a block is needed, the later it is evicted.
@@ -81,8 +106,8 @@ impl Cache {
     pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
         let blocks = &self.missing(blocks)[..];
         let batch = self.index.begin_batch(blocks.len());
-        self.take_slots(blocks.len());
-        // If there are too few slots, the first blocks get them: those after a block that is missing are worth nothing.
+        self.take_slots(blocks);
+        // Too few slots, or not admitted: the first blocks get them, since those after a missing one are worth nothing.
         let blocks = &blocks[..self.slots.len()];
         self.group(blocks);
         let mut written = 0;
@@ -132,12 +157,14 @@ impl Cache {
         blocks.iter().copied().filter(is_missing).collect()
     }
 
-    fn take_slots(&mut self, count: usize) {
+    fn take_slots(&mut self, blocks: &[u32]) {
         self.slots.clear();
-        let free = self.index.take_free(0, count, &mut self.slots);
-        if free < count {
+        let free = self.index.take_free(0, blocks.len(), &mut self.slots);
+        if free < blocks.len() {
+            let hash = |block: &u32| self.index.hash(&block.to_le_bytes());
+            let hashes: Vec<u64> = blocks[free..].iter().map(hash).collect();
             let mut evicted = Vec::new();
-            self.index.evict_least(0, count - free, &mut evicted);
+            self.index.evict_for(0, &hashes, &mut evicted);
             self.slots.extend(evicted.iter().map(|one| one.slot));
         }
     }

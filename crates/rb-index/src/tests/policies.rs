@@ -21,13 +21,12 @@ struct CheckingFactory {
 }
 
 impl PolicyFactory for CheckingFactory {
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {
-        assert!(room.shard < room.shards);
-        Box::new(Checking {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        Ok(Policies::alone(room, || Checking {
             lru: Lru::new(room.slots.len()),
             there: BTreeMap::new(),
             calls: Arc::clone(&self.calls),
-        })
+        }))
     }
 }
 
@@ -50,16 +49,19 @@ impl Checking {
 }
 
 impl Policy for Checking {
-    fn insert(&mut self, new: &Resident, place: Option<Place>) {
-        self.count(if place.is_some() { "put" } else { "recovered" });
+    fn insert(&mut self, new: &Resident, origin: Origin) {
+        self.count(match origin {
+            Origin::Put(_) => "put",
+            Origin::Saved(_) => "recovered",
+        });
         assert!(!new.pinned);
         // Dense: no number is far above the highest number of concurrent entries.
         assert!(u64::from(new.entry) < 64);
         assert_eq!(self.there.insert(new.entry, *new), None);
-        self.lru.insert(new, place);
+        self.lru.insert(new, origin);
     }
 
-    fn lookup(&mut self, lookup: &Lookup) {
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
         self.count(if lookup.found.is_some() {
             "hit"
         } else {
@@ -69,7 +71,7 @@ impl Policy for Checking {
             assert_eq!(found.hash, lookup.hash);
             assert_eq!(self.known(&found).pinned, found.pinned);
         }
-        self.lru.lookup(lookup);
+        self.lru.lookup(lookup)
     }
 
     fn pin(&mut self, entry: &Resident) {
@@ -119,7 +121,7 @@ fn index(shards: u32, policy: &dyn PolicyFactory) -> Index {
         secret: [3; 16],
     })
     .unwrap();
-    index.use_policy(policy);
+    index.use_policy(policy).unwrap();
     index
 }
 
@@ -216,21 +218,21 @@ struct Wrong {
 struct WrongFactory(u32);
 
 impl PolicyFactory for WrongFactory {
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {
-        Box::new(Wrong {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        Ok(Policies::alone(room, || Wrong {
             lru: Lru::new(room.slots.len()),
             victim: self.0,
-        })
+        }))
     }
 }
 
 impl Policy for Wrong {
-    fn insert(&mut self, new: &Resident, place: Option<Place>) {
-        self.lru.insert(new, place);
+    fn insert(&mut self, new: &Resident, origin: Origin) {
+        self.lru.insert(new, origin);
     }
 
-    fn lookup(&mut self, lookup: &Lookup) {
-        self.lru.lookup(lookup);
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
+        self.lru.lookup(lookup)
     }
 
     fn pin(&mut self, entry: &Resident) {

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rb_core::policy::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
+use rb_core::policy::{
+    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident,
+    Room,
+};
 
 use super::queue::{Linked, Queue};
 
@@ -11,16 +14,16 @@ use super::queue::{Linked, Queue};
 pub(super) struct ArcFactory;
 
 impl PolicyFactory for ArcFactory {
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
         let class = |&slots: &u64| Class {
             slots: (slots as usize).div_ceil(room.shards),
             ..Class::default()
         };
-        Box::new(Arc {
+        Ok(Policies::alone(room, || Arc {
             linked: Linked::default(),
             entries: Vec::new(),
             classes: room.slots.iter().map(class).collect(),
-        })
+        }))
     }
 }
 
@@ -139,7 +142,7 @@ impl Arc {
 }
 
 impl Policy for Arc {
-    fn insert(&mut self, new: &Resident, _: Option<Place>) {
+    fn insert(&mut self, new: &Resident, _: Origin) {
         let at = new.entry as usize;
         if self.entries.len() <= at {
             self.entries.resize(at + 1, Entry::default());
@@ -155,7 +158,7 @@ impl Policy for Arc {
         class.limit_ghosts();
     }
 
-    fn lookup(&mut self, lookup: &Lookup) {
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
         match lookup.found {
             Some(found) if lookup.purpose.is_use() => self.moved(&found, true),
             Some(_) => {}
@@ -165,6 +168,7 @@ impl Policy for Arc {
                 self.classes.iter_mut().for_each(missed);
             }
         }
+        Note::default()
     }
 
     fn pin(&mut self, entry: &Resident) {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rb_core::policy::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
+use rb_core::policy::{
+    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident,
+    Room,
+};
 
 use super::queue::{Linked, Queue};
 
@@ -14,13 +17,13 @@ pub(super) struct FifoFactory {
 }
 
 impl PolicyFactory for FifoFactory {
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {
-        Box::new(Fifo {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        Ok(Policies::alone(room, || Fifo {
             clock: Arc::clone(&self.clock),
             linked: Linked::default(),
             entries: Vec::new(),
             queues: room.slots.iter().map(|_| Queue::default()).collect(),
-        })
+        }))
     }
 }
 
@@ -47,7 +50,7 @@ impl Fifo {
 }
 
 impl Policy for Fifo {
-    fn insert(&mut self, new: &Resident, _: Option<Place>) {
+    fn insert(&mut self, new: &Resident, _: Origin) {
         let at = new.entry as usize;
         if self.entries.len() <= at {
             self.entries.resize(at + 1, Entry::default());
@@ -59,7 +62,9 @@ impl Policy for Fifo {
         self.queues[usize::from(new.class)].push(&mut self.linked, new.entry);
     }
 
-    fn lookup(&mut self, _: &Lookup) {}
+    fn lookup(&mut self, _: &Lookup) -> Note {
+        Note::default()
+    }
 
     fn pin(&mut self, entry: &Resident) {
         self.entries[entry.entry as usize].pinned = true;

@@ -7,6 +7,7 @@ mod s3_fifo;
 mod sieve;
 
 use rb_core::policy::PolicyFactory;
+use rb_index::Learned;
 
 use crate::args::PolicyName;
 
@@ -14,6 +15,7 @@ use crate::args::PolicyName;
 pub(super) fn factory(name: PolicyName) -> Option<Box<dyn PolicyFactory>> {
     match name {
         PolicyName::Lru => None,
+        PolicyName::Learned => Some(Box::new(Learned::default())),
         PolicyName::Fifo => Some(Box::new(fifo::FifoFactory::default())),
         PolicyName::S3fifo => Some(Box::new(s3_fifo::S3FifoFactory)),
         PolicyName::Sieve => Some(Box::new(sieve::SieveFactory)),

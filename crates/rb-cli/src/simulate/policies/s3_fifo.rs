@@ -2,7 +2,10 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use rb_core::policy::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
+use rb_core::policy::{
+    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident,
+    Room,
+};
 
 use super::queue::{Linked, Queue};
 
@@ -11,16 +14,16 @@ use super::queue::{Linked, Queue};
 pub(super) struct S3FifoFactory;
 
 impl PolicyFactory for S3FifoFactory {
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
         let class = |&slots: &u64| Class {
             slots: (slots as usize).div_ceil(room.shards),
             ..Class::default()
         };
-        Box::new(S3Fifo {
+        Ok(Policies::alone(room, || S3Fifo {
             linked: Linked::default(),
             entries: Vec::new(),
             classes: room.slots.iter().map(class).collect(),
-        })
+        }))
     }
 }
 
@@ -78,7 +81,7 @@ impl Class {
 }
 
 impl Policy for S3Fifo {
-    fn insert(&mut self, new: &Resident, _: Option<Place>) {
+    fn insert(&mut self, new: &Resident, _: Origin) {
         let at = new.entry as usize;
         if self.entries.len() <= at {
             self.entries.resize(at + 1, Entry::default());
@@ -98,11 +101,12 @@ impl Policy for S3Fifo {
         queue.push(&mut self.linked, new.entry);
     }
 
-    fn lookup(&mut self, lookup: &Lookup) {
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
         if let (Some(found), true) = (lookup.found, lookup.purpose.is_use()) {
             let entry = &mut self.entries[found.entry as usize];
             entry.uses = USES_MAX.min(entry.uses + 1);
         }
+        Note::default()
     }
 
     fn pin(&mut self, entry: &Resident) {

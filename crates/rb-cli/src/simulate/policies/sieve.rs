@@ -1,6 +1,9 @@
 //! SIEVE: Zhang et al., "SIEVE is simpler than LRU", NSDI 2024.
 
-use rb_core::policy::{Entries, Gone, Lookup, Place, Policy, PolicyFactory, Resident, Room};
+use rb_core::policy::{
+    Entries, Gone, IndexError, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Resident,
+    Room,
+};
 
 use super::queue::{Linked, Queue};
 
@@ -9,13 +12,12 @@ use super::queue::{Linked, Queue};
 pub(super) struct SieveFactory;
 
 impl PolicyFactory for SieveFactory {
-    fn policy(&self, room: &Room<'_>) -> Box<dyn Policy> {
-        let classes = room.slots.iter().map(|_| Class::default());
-        Box::new(Sieve {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        Ok(Policies::alone(room, || Sieve {
             linked: Linked::default(),
             entries: Vec::new(),
-            classes: classes.collect(),
-        })
+            classes: room.slots.iter().map(|_| Class::default()).collect(),
+        }))
     }
 }
 
@@ -42,7 +44,7 @@ struct Class {
 }
 
 impl Policy for Sieve {
-    fn insert(&mut self, new: &Resident, _: Option<Place>) {
+    fn insert(&mut self, new: &Resident, _: Origin) {
         let at = new.entry as usize;
         if self.entries.len() <= at {
             self.entries.resize(at + 1, Entry::default());
@@ -52,10 +54,11 @@ impl Policy for Sieve {
         class.queue.push(&mut self.linked, new.entry);
     }
 
-    fn lookup(&mut self, lookup: &Lookup) {
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
         if let (Some(found), true) = (lookup.found, lookup.purpose.is_use()) {
             self.entries[found.entry as usize].visited = true;
         }
+        Note::default()
     }
 
     fn pin(&mut self, entry: &Resident) {

@@ -1,0 +1,301 @@
+//! The part of the policy that all shards share: it judges chains, admits puts, and finds the shard to evict from.
+
+use std::sync::Arc;
+
+use super::ages::Ages;
+use super::class::{COUNT_MAX, Gaps, new_part, reused};
+use super::duel::{ALL, Arm};
+use super::ghost::{Ghosts, Known};
+use super::note::{Found, Verdict};
+use super::sample::{Sample, Sampled, is_sampled};
+use super::tails::{Judgement, Next, Search, Tails};
+use super::value::{Measure, Values};
+use crate::memory::NoMemory;
+use crate::place::Place;
+use crate::policy::{Judged, Purpose, Room, SharedPolicy};
+use crate::sync::{Lock, Tally};
+
+/// Capacities of lookups that the ghosts and the sample remember.
+const WINDOW: u64 = 8;
+/// Gaps up to an eighth of the capacity are short, and from half of it on long.
+const MEDIUM_FROM: u64 = 8;
+const LONG_FROM: u64 = 2;
+/// A touch this soon after a use, as a part of the capacity, is no further use.
+const AGAIN_WITHIN: u64 = 32;
+/// Values are computed so many times in a capacity of lookups.
+const COMPUTED: u64 = 16;
+/// Counts lose half of their weight in so many capacities of lookups.
+const HALVED: u64 = 16;
+/// Bytes of ghosts and sample for each slot.
+const BYTES_PER_SLOT: u64 = 24;
+/// The ghosts have at least this part of the bytes.
+const GHOSTS_MIN: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) ages: Ages,
+    pub(super) gaps: Gaps,
+    pub(super) again_within: u32,
+    pub(super) window: u32,
+    capacity: u64,
+    /// Lookups until now. Times are its low 32 bits.
+    clock: Tally,
+    pub(super) ghosts: Ghosts,
+    pub(super) tails: Tails,
+    searches: Box<[Lock<Search>]>,
+    /// Replaced as a whole.
+    values: Lock<Arc<Values>>,
+    /// The number of the arm that drives.
+    arm: Tally,
+    /// False if that arm drives for ever.
+    duels: bool,
+    /// One key in so many is sampled, as a power of two.
+    shift: u32,
+    learning: Lock<Learning>,
+    /// Lookups that learning has not seen.
+    unseen: Tally,
+}
+
+#[derive(Debug)]
+struct Learning {
+    sample: Sample,
+    /// Lookups until the next computation of values, and until the next halving.
+    until_computed: u64,
+    until_halved: u64,
+}
+
+impl Shared {
+    /// Makes the shared part. `driver` is the arm that drives; with `None` they duel.
+    pub(super) fn new(room: &Room<'_>, driver: Option<usize>) -> Result<Shared, NoMemory> {
+        let capacity = room.slots.iter().sum::<u64>().max(1);
+        let lookups = |count: u64| u32::try_from(count).unwrap_or(u32::MAX / 4);
+        let window = lookups(WINDOW * capacity);
+        let sample = Sample::new(capacity, window, ALL);
+        let budget = usize::try_from(Shared::bytes(room)).unwrap_or(usize::MAX);
+        let ghosts = budget
+            .saturating_sub(sample.bytes())
+            .max(budget / GHOSTS_MIN);
+        let slot_classes = room.slots.len();
+        let searches = (0..slot_classes).map(|class| Lock::new(Search::new(class as u8)));
+        Ok(Shared {
+            ages: Ages::new(capacity),
+            gaps: Gaps {
+                medium: lookups(capacity / MEDIUM_FROM),
+                long: lookups(capacity / LONG_FROM),
+            },
+            again_within: lookups(capacity / AGAIN_WITHIN),
+            window,
+            capacity,
+            clock: Tally::default(),
+            ghosts: Ghosts::new(ghosts, window)?,
+            tails: Tails::new(slot_classes, room.shards),
+            searches: searches.collect(),
+            values: Lock::new(Arc::new(Values::new())),
+            arm: Tally::new(driver.unwrap_or(1) as u64),
+            duels: driver.is_none(),
+            shift: sample.shift(),
+            learning: Lock::new(Learning {
+                sample,
+                until_computed: 0,
+                until_halved: HALVED * capacity,
+            }),
+            unseen: Tally::default(),
+        })
+    }
+
+    /// Bytes of ghosts and sample, about.
+    pub(super) fn bytes(room: &Room<'_>) -> u64 {
+        BYTES_PER_SLOT * room.slots.iter().sum::<u64>()
+    }
+
+    /// The time of a use at this moment.
+    #[inline]
+    pub(super) fn now(&self) -> u32 {
+        self.clock.get() as u32
+    }
+
+    pub(super) fn values(&self) -> Arc<Values> {
+        Arc::clone(&self.values.lock())
+    }
+
+    pub(super) fn arm(&self) -> Arm {
+        ALL[self.arm.get() as usize]
+    }
+
+    pub(super) fn judgement<'a>(&self, values: &'a Values) -> Judgement<'a> {
+        Judgement {
+            now: self.now(),
+            ages: self.ages,
+            values,
+            arm: self.arm(),
+        }
+    }
+
+    fn next(&self, slot_class: u8, values: &Values) -> Option<Next> {
+        let mut search = self.searches.get(usize::from(slot_class))?.lock();
+        search.next(&self.tails, &self.judgement(values))
+    }
+
+    /// Returns what is known of each key: by its shard, by its ghost, or by the keys around it.
+    fn known(&self, keys: &[Judged], now: u32) -> (Vec<Option<Found>>, u8) {
+        let mut deepest = 0;
+        // Of the strong keys before this one the last two.
+        let mut before = (true, true);
+        let mut all: Vec<Option<Found>> = Vec::with_capacity(keys.len());
+        for key in keys {
+            let mut known = Found::read(key.note);
+            if !key.found {
+                let ghost = self.ghosts.get(key.hash, now);
+                // A known key was looked up with those before it: if they are unknown, another key has the same tag.
+                let ghost = ghost.filter(|_| before.0 || before.1);
+                known = ghost.map(|Known { count, gap, .. }| Found {
+                    count,
+                    gap_level: self.gaps.level(gap),
+                    again: false,
+                    counted: false,
+                });
+            }
+            if Ghosts::is_strong(key.hash) {
+                before = (before.1, known.is_some());
+            }
+            if let Some(known) = known {
+                deepest = (known.count + 1).min(COUNT_MAX);
+            }
+            all.push(known);
+        }
+        // A key that is followed by a known one was looked up with it: its ghost was lost.
+        let mut follower = None;
+        for known in all.iter_mut().rev() {
+            match known {
+                Some(known) => {
+                    follower = Some(Found {
+                        again: false,
+                        counted: false,
+                        ..*known
+                    });
+                }
+                None => *known = follower,
+            }
+        }
+        (all, deepest)
+    }
+
+    /// Follows what is sampled of a chain, and learns from it when it is time.
+    fn learn(&self, sampled: &[Sampled], lookups: u32, now: u32) {
+        self.ghosts.sweep(lookups, now);
+        let unseen = self.unseen.add(u64::from(lookups)) + u64::from(lookups);
+        if sampled.is_empty() && unseen < self.capacity / COMPUTED {
+            return;
+        }
+        let mut learning = self.learning.lock();
+        let Learning {
+            sample,
+            until_computed,
+            until_halved,
+        } = &mut *learning;
+        let unseen = self.unseen.take();
+        sample.advance(u32::try_from(unseen).unwrap_or(u32::MAX), now, self.ages);
+        if !sampled.is_empty() {
+            sample.follow(sampled, now, self.ages, &self.values());
+        }
+        *until_computed = until_computed.saturating_sub(unseen);
+        if *until_computed == 0 {
+            *until_computed = (self.capacity / COMPUTED).max(1);
+            let values = Values::compute(&sample.counts, self.measure(sample));
+            *self.values.lock() = Arc::new(values);
+            if self.duels {
+                self.decide(sample);
+            }
+        }
+        *until_halved = until_halved.saturating_sub(unseen);
+        if *until_halved == 0 {
+            *until_halved = HALVED * self.capacity;
+            sample.halve();
+        }
+    }
+
+    fn measure(&self, sample: &Sample) -> Measure {
+        Measure {
+            ages: self.ages,
+            period: sample.period,
+            chain: sample.references_of_chain(),
+            guarded: self.ages.bucket(self.gaps.medium),
+        }
+    }
+
+    fn decide(&self, sample: &mut Sample) {
+        let current = self.arm.get() as usize;
+        let arm = sample.scores.decide(current, 1.0 / COMPUTED as f64);
+        self.arm.set(arm as u64);
+    }
+}
+
+impl SharedPolicy for Shared {
+    fn judge(&self, place: Place, purpose: Purpose, keys: &mut [Judged]) {
+        let count = keys.len() as u32;
+        let start = self.clock.add(u64::from(count)) as u32;
+        let (all, deepest) = self.known(keys, start);
+        let ended = place.hints.chain_ended;
+        let values = self.values();
+        let fresh = new_part(deepest, ended);
+        let (mut best, mut best_value) = (fresh, -1.0);
+        let mut sampled = Vec::new();
+        // The last key first: a key is worth at least what follows it.
+        for (at, (key, known)) in keys.iter_mut().zip(all).enumerate().rev() {
+            let time = start.wrapping_add(count - at as u32);
+            let (class, uses) = match known {
+                Some(known) => {
+                    let uses = (known.count + 1).min(COUNT_MAX);
+                    (reused(uses, known.gap_level, ended), uses)
+                }
+                None => (fresh, 0),
+            };
+            let value = values.of(class, 0);
+            if value >= best_value {
+                (best, best_value) = (class, value);
+            }
+            let known = known.filter(|_| key.found);
+            key.note = Default::default();
+            if known.is_some_and(|known| known.again) {
+                continue;
+            }
+            if is_sampled(key.hash, self.shift) && !known.is_some_and(|known| known.counted) {
+                let list = best;
+                sampled.push(Sampled {
+                    hash: key.hash,
+                    time,
+                    class,
+                    list,
+                });
+            }
+            let last = at + 1 == count as usize;
+            let verdict = Verdict {
+                class: best,
+                count: uses,
+                last,
+            };
+            match key.found {
+                true if purpose == Purpose::Lease => key.note = verdict.note(),
+                true => {}
+                false => self.ghosts.set(key.hash, time, best, uses, last),
+            }
+        }
+        sampled.reverse();
+        self.learn(&sampled, count, start.wrapping_add(count));
+    }
+
+    fn admits(&self, slot_class: u8, hash: u64) -> bool {
+        let Arm::Learned { theta } = self.arm() else {
+            return true;
+        };
+        let values = self.values();
+        let known = self.ghosts.get(hash, self.now());
+        let class = known.map_or(new_part(0, false), |known| known.class);
+        let next = self.next(slot_class, &values);
+        next.is_none_or(|next| values.of(class, 0) >= theta * next.value)
+    }
+
+    fn next_shard(&self, slot_class: u8) -> Option<usize> {
+        Some(self.next(slot_class, &self.values())?.shard)
+    }
+}

@@ -1,0 +1,163 @@
+//! What the shards show of the ends of their lists, and the search for the next victim over all of them.
+
+use super::ages::Ages;
+use super::class::CLASSES;
+use super::duel::Arm;
+use super::value::Values;
+use crate::sync::Tally;
+
+/// Shards that the search looks at for each eviction.
+const LOOKS: usize = 8;
+
+/// For each slot class, shard and class the time of the least recently used entry. Written under the lock of the shard,
+/// and read without it: a hint.
+#[derive(Debug)]
+pub(super) struct Tails {
+    shards: usize,
+    /// 0 for none, else one more than the time.
+    times: Box<[Tally]>,
+}
+
+impl Tails {
+    pub(super) fn new(slot_classes: usize, shards: usize) -> Tails {
+        let count = slot_classes * shards * CLASSES;
+        Tails {
+            shards,
+            times: (0..count).map(|_| Tally::default()).collect(),
+        }
+    }
+
+    pub(super) fn show(&self, slot_class: u8, shard: usize, class: u8, time: Option<u32>) {
+        let shown = time.map_or(0, |time| u64::from(time) + 1);
+        self.times[self.place(slot_class, shard, class.into())].set(shown);
+    }
+
+    fn get(&self, slot_class: u8, shard: usize, class: usize) -> Option<u32> {
+        let shown = self.times[self.place(slot_class, shard, class)].get();
+        shown.checked_sub(1).map(|time| time as u32)
+    }
+
+    fn place(&self, slot_class: u8, shard: usize, class: usize) -> usize {
+        (usize::from(slot_class) * self.shards + shard) * CLASSES + class
+    }
+}
+
+/// The search for the next victim of a slot class. It remembers of each class the oldest tail that it has seen, and looks
+/// at a few more shards each time.
+#[derive(Debug)]
+pub(super) struct Search {
+    slot_class: u8,
+    oldest: [Option<Tail>; CLASSES],
+    /// The shard to look at next.
+    turn: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    shard: usize,
+    time: u32,
+}
+
+/// The shard to evict from, and the value of its victim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Next {
+    pub(super) shard: usize,
+    pub(super) value: f32,
+}
+
+/// How to compare tails.
+pub(super) struct Judgement<'a> {
+    pub(super) now: u32,
+    pub(super) ages: Ages,
+    pub(super) values: &'a Values,
+    pub(super) arm: Arm,
+}
+
+impl Judgement<'_> {
+    /// Returns the value of an entry, which is 0 for LRU.
+    #[inline]
+    pub(super) fn value(&self, class: u8, time: u32) -> f32 {
+        match self.arm {
+            Arm::Lru => 0.0,
+            Arm::Learned { .. } => {
+                let age = self.now.wrapping_sub(time);
+                self.values.of(class, self.ages.bucket(age))
+            }
+        }
+    }
+
+    /// Returns the class whose entry is worth least, the oldest of those that are worth the same.
+    pub(super) fn least(&self, tails: impl Iterator<Item = (u8, u32)>) -> Option<(u8, f32)> {
+        let mut least: Option<(u8, f32, u32)> = None;
+        for (class, time) in tails {
+            let (value, age) = (self.value(class, time), self.now.wrapping_sub(time));
+            let is_less = |(_, least, oldest)| value < least || value == least && age > oldest;
+            if least.is_none_or(is_less) {
+                least = Some((class, value, age));
+            }
+        }
+        least.map(|(class, value, _)| (class, value))
+    }
+}
+
+impl Search {
+    pub(super) fn new(slot_class: u8) -> Search {
+        Search {
+            slot_class,
+            oldest: [None; CLASSES],
+            turn: 0,
+        }
+    }
+
+    /// Returns the shard to evict from next; `None` if no shard shows an entry.
+    pub(super) fn next(&mut self, tails: &Tails, judgement: &Judgement<'_>) -> Option<Next> {
+        for _ in 0..LOOKS.min(tails.shards) {
+            self.look(tails, judgement.now);
+        }
+        // Each turn corrects what is remembered of a class, or ends.
+        for _ in 0..2 * CLASSES {
+            let remembered = self.oldest.iter().enumerate();
+            let remembered =
+                remembered.filter_map(|(class, tail)| Some((class as u8, (*tail)?.time)));
+            let Some((class, value)) = judgement.least(remembered) else {
+                // Nothing is remembered: look at all.
+                for _ in 0..tails.shards {
+                    self.look(tails, judgement.now);
+                }
+                if self.oldest.iter().all(Option::is_none) {
+                    return None;
+                }
+                continue;
+            };
+            let tail = self.oldest[usize::from(class)]?;
+            let shown = tails.get(self.slot_class, tail.shard, class.into());
+            if shown == Some(tail.time) {
+                let shard = tail.shard;
+                return Some(Next { shard, value });
+            }
+            let shard = tail.shard;
+            self.oldest[usize::from(class)] = shown.map(|time| Tail { shard, time });
+        }
+        // Other threads change the tails faster than they can be compared: any entry will do.
+        let tail = self.oldest.iter().flatten().next()?;
+        Some(Next {
+            shard: tail.shard,
+            value: 0.0,
+        })
+    }
+
+    /// Looks at the tails of the next shard.
+    fn look(&mut self, tails: &Tails, now: u32) {
+        let shard = self.turn;
+        self.turn = (self.turn + 1) % tails.shards;
+        for (class, oldest) in self.oldest.iter_mut().enumerate() {
+            let Some(time) = tails.get(self.slot_class, shard, class) else {
+                continue;
+            };
+            let is_older = |known: &Tail| now.wrapping_sub(time) > now.wrapping_sub(known.time);
+            if oldest.is_none_or(|known| known.shard == shard || is_older(&known)) {
+                *oldest = Some(Tail { shard, time });
+            }
+        }
+    }
+}
