@@ -43,7 +43,6 @@ use crate::core::inner::Inner;
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{choose_superblock, read_copies};
-use crate::memory::index_error;
 use crate::options::{StoreOptions, Validate};
 use begin::Begun;
 use open_plan::OpenPlan;
@@ -89,10 +88,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     buffers::count_writes(&lanes, writer.as_mut(), checkpointer.as_mut());
     if let Some(policy) = &options.policy {
         let used = recovered.index.use_policy(policy.as_ref());
-        used.map_err(|why| OpenError::Io {
-            what: "making the eviction policy",
-            source: index_error(why),
-        })?;
+        used.map_err(|why| OpenError::policy(&why))?;
     }
     recovered.report.cut_to = source.cut_to.or(recovered.report.cut_to);
     recovered.report.page_cache = believed;

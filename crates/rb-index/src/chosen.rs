@@ -5,7 +5,8 @@
 
 use crate::entries::Entries;
 use crate::lru::Lru;
-use crate::policy::{Gone, Lookup, Note, Origin, Policy, Purpose, Resident};
+use crate::note::Note;
+use crate::policy::{Gone, Lookup, Origin, Policy, Purpose, Resident};
 
 #[derive(Debug)]
 pub(crate) enum Chosen {

@@ -4,8 +4,9 @@
 use crate::index::Index;
 use crate::lease::{Lease, Located};
 use crate::more_slots::MoreSlots;
+use crate::note::Note;
 use crate::place::Place;
-use crate::policy::{Gone, Note, Policy, Purpose, Resident};
+use crate::policy::{Gone, Policy, Purpose, Resident};
 use crate::shard::Shard;
 use crate::slots::{SlotId, State};
 use crate::stats::LockPurpose;

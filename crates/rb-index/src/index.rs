@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
@@ -15,7 +14,7 @@ use crate::policy::{Judged, Purpose, SharedPolicy};
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
 use crate::stats::{IndexStats, LockPurpose};
-use crate::sync::Tally;
+use crate::sync::{Arc, Tally};
 
 const SHARD_LIMIT: u32 = 1024;
 const DEFAULT_SHARDS_MAX: u64 = 64;

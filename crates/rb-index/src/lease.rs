@@ -1,6 +1,6 @@
 //! Leases, and copies of index entries.
 
-use crate::policy::Note;
+use crate::note::Note;
 use crate::slots::SlotId;
 
 /// A copy of the index's data on a live entry, valid at the time it was made.

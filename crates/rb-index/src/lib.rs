@@ -110,6 +110,7 @@ mod lru;
 mod memory;
 mod more_slots;
 mod need;
+mod note;
 mod pending;
 mod place;
 mod policy;
@@ -133,9 +134,10 @@ pub use lease::{Lease, Located};
 pub use loader::{LoadEntry, LoadReport, Loader};
 pub use lru::Lru;
 pub use more_slots::MoreSlots;
+pub use note::Note;
 pub use place::{Batch, Hints, Place};
 pub use policy::{
-    Gone, Judged, Lookup, Note, Origin, Policies, Policy, PolicyFactory, Purpose, Resident, Room,
+    Gone, Judged, Lookup, Origin, Policies, Policy, PolicyFactory, Purpose, Resident, Room,
     SharedPolicy,
 };
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};

@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::chunked::Chunked;
 use crate::entries::Entries;
-use crate::policy::{Gone, Lookup, Note, Origin, Policy, Purpose, Resident};
+use crate::note::Note;
+use crate::policy::{Gone, Lookup, Origin, Policy, Purpose, Resident};
 
 const NONE: u32 = u32::MAX;
 

@@ -5,12 +5,13 @@
 //! [`PolicyFactory`] that creates them; `rb simulate` has several for comparison.
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::error::IndexError;
+use crate::note::Note;
 use crate::place::Place;
+use crate::sync::Arc;
 
 /// The eviction policy of one shard: it is notified of all changes and lookups of the shard's keys,
 /// and chooses what to evict.
@@ -130,7 +131,7 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
     /// Returns whether a key that has no entry is worth what would be evicted for it next.
     fn admits(&self, class: u8, hash: u64) -> bool;
 
-    /// Returns the shard with the entry to evict next; `None` to go by [`Policy::worth`].
+    /// Returns the shard with the entry to evict next; `None` to compare the shards by [`Policy::worth`].
     fn next_shard(&self, class: u8) -> Option<usize>;
 }
 
@@ -141,20 +142,16 @@ pub struct Judged {
     pub hash: u64,
     /// True if it has an entry.
     pub found: bool,
-    /// What [`Policy::lookup`] returned, and what [`SharedPolicy::judge`] leaves.
+    /// The note that [`Policy::lookup`] returned, and then the one that [`SharedPolicy::judge`] leaves.
     pub note: Note,
 }
-
-/// What a policy notes of a key. Only the policy knows its meaning; 0 is nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Note(pub u16);
 
 /// The origin of an entry that is inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A put, with its place in its batch.
     Put(Place),
-    /// An earlier session, or another policy: what [`Policy::saved`] returned for it, or nothing.
+    /// An earlier session, or another policy: with what [`Policy::saved`] returned for it, or 0.
     Saved(Note),
 }
 
@@ -173,7 +170,7 @@ pub trait PolicyFactory: fmt::Debug + Send + Sync {
 pub struct Policies {
     /// One per shard, in the order of their numbers.
     pub of_shards: Vec<Box<dyn Policy>>,
-    /// What they share, if they do.
+    /// The part that they share, if they have one.
     pub shared: Option<Arc<dyn SharedPolicy>>,
 }
 

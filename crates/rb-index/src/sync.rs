@@ -7,9 +7,10 @@
 //! relies on them, and modelling them would multiply the schedules to explore.
 
 pub(crate) use self::chosen::{AtomicU8, Guard, Lock, step_aside, zeros};
+pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// A number that is only reported, or a hint: its user looks again under the lock.
 #[derive(Debug, Default, zerocopy::FromZeros)]
@@ -45,6 +46,20 @@ impl Tally {
     /// Raises the value to `value` if that is higher.
     pub(crate) fn raise(&self, value: u64) {
         self.0.fetch_max(value, Ordering::Relaxed);
+    }
+}
+
+/// The same with 32 bits, for large tables of hints.
+#[derive(Debug, Default, zerocopy::FromZeros)]
+pub(crate) struct Tally32(AtomicU32);
+
+impl Tally32 {
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
     }
 }
 

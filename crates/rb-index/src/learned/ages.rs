@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn buckets_are_half_a_doubling_wide() {
         let ages = Ages::new(1 << 20);
-        let mut starts = vec![0_u32; BUCKETS];
+        let mut starts = [0_u32; BUCKETS];
         let mut last = 0;
         for step in 0..=1 << 16 {
             let age = step << 8;

@@ -14,7 +14,7 @@ const WITHOUT_HINT: usize = REUSED + NEW;
 /// Number of classes.
 pub(super) const CLASSES: usize = 2 * WITHOUT_HINT;
 
-/// The highest reuse count that is told apart from higher ones.
+/// The highest reuse count; higher ones count as this one.
 pub(super) const COUNT_MAX: u8 = 16;
 
 /// Groups of classes, of which a class with little evidence borrows: the reused ones of the same gap, or the new ones.

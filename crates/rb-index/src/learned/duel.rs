@@ -33,7 +33,7 @@ const BETTER: f64 = 0.001;
 /// Capacities of lookups in which old scores lose half of their weight.
 const HALF_LIFE: f64 = 4.0;
 
-/// What the shadows have done, the latest with more weight.
+/// Counts of the shadows, the latest with more weight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scores {
     /// Hits before the first miss of their chain.

@@ -8,10 +8,9 @@
 //! Each ghost is one atomic, without a lock: threads that write the same bucket at the same time may lose a ghost, which
 //! costs one misjudged key.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-
 use super::class::COUNT_MAX;
 use crate::memory::{NoMemory, zeroed};
+use crate::sync::{Tally, Tally32};
 
 /// Ghosts of a bucket, which is a cache line; the oldest one is overwritten.
 const WAYS: usize = 16;
@@ -39,7 +38,7 @@ const HASTE: u32 = 8;
 /// One key in so many is strong, by its hash.
 const STRONG_ONE_IN: u64 = 8;
 
-/// What is known of a key.
+/// Knowledge of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     /// The class that its last lookup gave it.
@@ -53,13 +52,13 @@ pub(super) struct Known {
 
 #[derive(Debug)]
 pub(super) struct Ghosts {
-    table: Box<[AtomicU32]>,
+    table: Box<[Tally32]>,
     /// Lookups in a step of the stamp.
     step: u32,
     /// The next bucket to sweep.
-    hand: AtomicUsize,
+    hand: Tally,
     /// Lookups since the hand moved.
-    since_sweep: AtomicU32,
+    since_sweep: Tally,
 }
 
 impl Ghosts {
@@ -69,8 +68,8 @@ impl Ghosts {
         Ok(Ghosts {
             table: zeroed(buckets * WAYS)?,
             step: window.div_ceil(WINDOW_STEPS).max(1),
-            hand: AtomicUsize::new(0),
-            since_sweep: AtomicU32::new(0),
+            hand: Tally::default(),
+            since_sweep: Tally::default(),
         })
     }
 
@@ -84,7 +83,7 @@ impl Ghosts {
     #[inline]
     pub(super) fn get(&self, hash: u64, now: u32) -> Option<Known> {
         let (bucket, tag) = self.place(hash);
-        let mut ghosts = bucket.iter().map(|ghost| ghost.load(Ordering::Relaxed));
+        let mut ghosts = bucket.iter().map(Tally32::get);
         let ghost = ghosts.find(|ghost| ghost >> TAG_SHIFT == tag)?;
         let stamp = self.stamp(now);
         (age(ghost, stamp) <= WINDOW_STEPS).then(|| Known {
@@ -113,7 +112,7 @@ impl Ghosts {
             | stamp;
         let (mut oldest, mut oldest_age) = (&bucket[0], 0);
         for place in bucket {
-            let ghost = place.load(Ordering::Relaxed);
+            let ghost = place.get();
             if ghost >> TAG_SHIFT == tag {
                 oldest = place;
                 break;
@@ -127,15 +126,15 @@ impl Ghosts {
                 (oldest, oldest_age) = (place, age);
             }
         }
-        oldest.store(new, Ordering::Relaxed);
+        oldest.set(new);
     }
 
     /// Forgets a key.
     pub(super) fn remove(&self, hash: u64) {
         let (bucket, tag) = self.place(hash);
-        let of_tag = |place: &&AtomicU32| place.load(Ordering::Relaxed) >> TAG_SHIFT == tag;
+        let of_tag = |place: &&Tally32| place.get() >> TAG_SHIFT == tag;
         if let Some(place) = bucket.iter().find(of_tag) {
-            place.store(0, Ordering::Relaxed);
+            place.set(0);
         }
     }
 
@@ -144,33 +143,28 @@ impl Ghosts {
     pub(super) fn sweep(&self, lookups: u32, now: u32) {
         let buckets = self.table.len() / WAYS;
         let every = u64::from(self.step) * u64::from(SWEEP_STEPS);
-        let since =
-            u64::from(self.since_sweep.fetch_add(lookups, Ordering::Relaxed)) + u64::from(lookups);
+        let lookups = u64::from(lookups);
+        let since = self.since_sweep.add(lookups) + lookups;
         let due = since * buckets as u64 / every;
         if due == 0 {
             return;
         }
         let due = due.min(buckets as u64) as usize;
-        self.since_sweep.store(0, Ordering::Relaxed);
-        let from = self.hand.fetch_add(due, Ordering::Relaxed);
+        self.since_sweep.set(0);
+        let from = self.hand.add(due as u64) as usize;
         let stamp = self.stamp(now);
         for bucket in from..from + due {
             let start = bucket % buckets * WAYS;
             for place in &self.table[start..start + WAYS] {
-                if age(place.load(Ordering::Relaxed), stamp) > WINDOW_STEPS {
-                    place.store(0, Ordering::Relaxed);
+                if age(place.get(), stamp) > WINDOW_STEPS {
+                    place.set(0);
                 }
             }
         }
     }
 
-    /// Bytes of the table.
-    pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.table)
-    }
-
     #[inline]
-    fn place(&self, hash: u64) -> (&[AtomicU32], u32) {
+    fn place(&self, hash: u64) -> (&[Tally32], u32) {
         let buckets = self.table.len() / WAYS;
         let bucket = ((u128::from(hash) * buckets as u128) >> u64::BITS) as usize;
         // A vacant place has the tag 0.
@@ -250,19 +244,14 @@ mod tests {
                     assert_eq!(ghosts.get(3 << 53 | 7, now), None, "{now}");
                 }
             }
-            assert!(
-                ghosts
-                    .table
-                    .iter()
-                    .all(|ghost| ghost.load(Ordering::Relaxed) == 0)
-            );
+            assert!(ghosts.table.iter().all(|ghost| ghost.get() == 0));
         }
     }
 
     #[test]
     fn a_full_bucket_loses_its_oldest_ghost() {
         let ghosts = Ghosts::new(1, WINDOW).unwrap();
-        assert_eq!(ghosts.bytes(), 64);
+        assert_eq!(ghosts.table.len(), WAYS);
         for key in 1..=17 {
             ghosts.set(key, key as u32 * 2000, 1, 1, true);
         }

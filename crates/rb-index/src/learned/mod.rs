@@ -26,11 +26,10 @@ mod tails;
 mod tests;
 mod value;
 
-use std::sync::Arc;
-
 use crate::error::IndexError;
 use crate::memory::NoMemory;
 use crate::policy::{Policies, Policy, PolicyFactory, Room};
+use crate::sync::Arc;
 use shard::OfShard;
 use shared::Shared;
 

@@ -1,6 +1,6 @@
-//! What the policy of a shard and the shared part note of a key for each other.
+//! Notes on a key, from the policy of a shard to the shared part and back.
 
-use crate::policy::Note;
+use crate::note::Note;
 
 // Of a key that has an entry: | known 1 | | counted 1 | again 1 | level of the gap 2 | count 5 |
 // A verdict: | 0 | verdict 1 | | last 1 | count 5 | class 6 |
@@ -13,7 +13,7 @@ const COUNT_MASK: u16 = 31;
 const LAST: u16 = 1 << 11;
 const CLASS_BITS: u32 = 6;
 
-/// What a shard knows of a key that it has found.
+/// The knowledge of a shard about a key that it has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// Uses before this one.
@@ -25,7 +25,7 @@ pub(super) struct Found {
     pub(super) counted: bool,
 }
 
-/// What a key is from now on.
+/// The state of a key from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) class: u8,
@@ -41,7 +41,7 @@ impl Found {
     }
 
     pub(super) fn read(note: Note) -> Option<Found> {
-        (note.0 & KNOWN != 0).then(|| Found {
+        (note.0 & KNOWN != 0).then_some(Found {
             count: (note.0 & COUNT_MASK) as u8,
             gap_level: (note.0 >> GAP_SHIFT & 3) as u8,
             again: note.0 & AGAIN != 0,
@@ -57,7 +57,7 @@ impl Verdict {
     }
 
     pub(super) fn read(note: Note) -> Option<Verdict> {
-        (note.0 & VERDICT != 0).then(|| Verdict {
+        (note.0 & VERDICT != 0).then_some(Verdict {
             class: (note.0 & ((1 << CLASS_BITS) - 1)) as u8,
             count: (note.0 >> CLASS_BITS & COUNT_MASK) as u8,
             last: note.0 & LAST != 0,

@@ -1,18 +1,19 @@
 //! The policy of one shard: a list of its entries for each class, in the order of their last use.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::class::{CLASSES, COUNT_MAX, new_part, reused};
 use super::note::{Found, Verdict};
 use super::shared::Shared;
 use crate::chunked::Chunked;
 use crate::entries::Entries;
-use crate::policy::{Gone, Lookup, Note, Origin, Policy, Purpose, Resident};
+use crate::note::Note;
+use crate::policy::{Gone, Lookup, Origin, Policy, Purpose, Resident};
+use crate::sync::Arc;
 
 const NONE: u32 = u32::MAX;
 
-/// What is kept of an entry, in addition to the index's own: 8 bytes more than LRU.
+/// The state of an entry: 8 bytes more than that of LRU.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     newer: u32,
@@ -263,7 +264,7 @@ impl Policy for OfShard {
         Some(self.lists[place(slot_class, class)].oldest)
     }
 
-    /// The search goes by the tails that the shards show; this only shows that there is something to evict.
+    /// The search compares the tails that the shards show; this only shows that there is something to evict.
     fn worth(&self, slot_class: u8, _: &Entries<'_>) -> Option<u64> {
         self.tails(slot_class).next().map(|_| 1)
     }

@@ -1,7 +1,5 @@
 //! The part of the policy that all shards share: it judges chains, admits puts, and finds the shard to evict from.
 
-use std::sync::Arc;
-
 use super::ages::Ages;
 use super::class::{COUNT_MAX, Gaps, new_part, reused};
 use super::duel::{ALL, Arm};
@@ -13,7 +11,7 @@ use super::value::{Measure, Values};
 use crate::memory::NoMemory;
 use crate::place::Place;
 use crate::policy::{Judged, Purpose, Room, SharedPolicy};
-use crate::sync::{Lock, Tally};
+use crate::sync::{Arc, Lock, Tally};
 
 /// Capacities of lookups that the ghosts and the sample remember.
 const WINDOW: u64 = 8;
@@ -47,7 +45,7 @@ pub(super) struct Shared {
     values: Lock<Arc<Values>>,
     /// The number of the arm that drives.
     arm: Tally,
-    /// False if that arm drives for ever.
+    /// False if that arm always drives.
     duels: bool,
     /// One key in so many is sampled, as a power of two.
     shift: u32,

@@ -1,4 +1,4 @@
-//! What the shards show of the ends of their lists, and the search for the next victim over all of them.
+//! The ends of the lists of all shards, and the search for the next victim among them.
 
 use super::ages::Ages;
 use super::class::CLASSES;

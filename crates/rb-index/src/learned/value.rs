@@ -1,9 +1,9 @@
-//! What keeping a block is worth, by its class and age.
+//! The value of keeping a block, by its class and age.
 
 use super::ages::{Ages, BUCKETS};
 use super::class::{CLASSES, GROUPS, group, is_hot};
 
-/// What was counted of the sampled blocks of each class and age.
+/// Counts of the sampled blocks of each class and age.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
     /// References of blocks at that age.
@@ -29,7 +29,7 @@ const SMOOTHING: f64 = 0.5;
 #[derive(Clone, Debug)]
 pub(super) struct Values(Box<[[f32; BUCKETS]; CLASSES]>);
 
-/// What values are computed with, other than counts.
+/// Measures with which values are computed, other than counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measure {
     pub(super) ages: Ages,
@@ -243,7 +243,7 @@ mod tests {
                 (state >> 40) as f64 / 1e11
             });
             let found = gittins(&rates, &widths);
-            for from in 0..BUCKETS {
+            for (from, found) in found.into_iter().enumerate() {
                 let (mut waiting, mut references, mut time, mut best) = (1.0, 0.0, 0.0, 0.0_f64);
                 for age in from..BUCKETS {
                     let expected = rates[age] * widths[age];
@@ -252,7 +252,7 @@ mod tests {
                     waiting /= 1.0 + expected;
                     best = best.max(references / time);
                 }
-                let ratio = f64::from(found[from]) / best;
+                let ratio = f64::from(found) / best;
                 assert!((ratio - 1.0).abs() < 1e-3, "{from}: {ratio}");
             }
         }
