@@ -1,6 +1,8 @@
 //! A listing of the entries in pages, without I/O.
 
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
+
+use rb_index::SnapshotEntry;
 
 use crate::core::entry_scan::EntryScan;
 use crate::core::expiry::{is_over, now};
@@ -74,36 +76,59 @@ fn in_any_order(inner: &Inner, mut scan: EntryScan, limit: usize) -> Option<Page
     Some((page, more.then_some(ListCursor(Position::Index(scan)))))
 }
 
-/// Scans the whole index and keeps the `limit` entries of the lowest ranks above `after`. `None` if
-/// the store is closed.
+/// Returns the `limit` entries of the lowest ranks above `after`. Scans the whole index twice: for the ranks alone, which is
+/// cheap, and for the entries up to the last of these. `None` if the store is closed.
 fn by_age(inner: &Inner, order: ListOrder, after: u64, limit: usize) -> Option<Page> {
-    let rank_of = |generation: u64| match order {
-        ListOrder::NewestFirst => !generation,
-        ListOrder::OldestFirst | ListOrder::Any => generation,
+    let rank_of = |entry: &SnapshotEntry<'_>| match order {
+        ListOrder::NewestFirst => !entry.located.generation,
+        ListOrder::OldestFirst | ListOrder::Any => entry.located.generation,
     };
-    let (mut page, mut beyond) = (BTreeMap::new(), false);
+    // The highest rank on top.
+    let (mut lowest, mut beyond) = (BinaryHeap::new(), false);
+    each_live(inner, &mut |entry| {
+        let rank = rank_of(entry);
+        if rank <= after {
+            return;
+        }
+        if lowest.len() == limit {
+            beyond = true;
+            if lowest.peek().is_some_and(|highest| rank > *highest) {
+                return;
+            }
+            lowest.pop();
+        }
+        lowest.push(rank);
+    })?;
+    let Some(highest) = lowest.into_iter().max() else {
+        return Some((Vec::new(), None));
+    };
+    let mut page = Vec::new();
+    each_live(inner, &mut |entry| {
+        let rank = rank_of(entry);
+        if after < rank && rank <= highest {
+            page.push((rank, EntryInfo::new(inner, entry)));
+        }
+    })?;
+    page.sort_unstable_by_key(|(rank, _)| *rank);
+    // Entries that were put meanwhile may have low ranks.
+    beyond |= page.len() > limit;
+    page.truncate(limit);
+    let last = page.last().map_or(highest, |(rank, _)| *rank);
+    let next = beyond.then_some(ListCursor(Position::Age { order, rank: last }));
+    Some((page.into_iter().map(|(_, entry)| entry).collect(), next))
+}
+
+/// Passes every entry whose time is not over. `None` if the store is closed.
+fn each_live(inner: &Inner, each: &mut dyn FnMut(&SnapshotEntry<'_>)) -> Option<()> {
     let (mut scan, mut more) = (EntryScan::default(), true);
     while more {
         let _pass = inner.enter().ok()?;
         let now = now(inner);
         more = scan.step(&inner.index, ENTRIES_PER_HOLD, &mut |entry| {
-            let rank = rank_of(entry.located.generation);
-            if rank <= after || is_over(entry.located.expiry, now) {
-                return;
+            if !is_over(entry.located.expiry, now) {
+                each(&entry);
             }
-            if page.len() == limit {
-                beyond = true;
-                if page.last_key_value().is_some_and(|(last, _)| rank > *last) {
-                    return;
-                }
-                page.pop_last();
-            }
-            page.insert(rank, EntryInfo::new(inner, &entry));
         });
     }
-    let last = page.last_key_value().map(|(&rank, _)| rank);
-    let next = last
-        .filter(|_| beyond)
-        .map(|rank| ListCursor(Position::Age { order, rank }));
-    Some((page.into_values().collect(), next))
+    Some(())
 }

@@ -57,9 +57,9 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Learning {
     sample: Sample,
-    /// Lookups until the next computation of values, and until the next halving.
-    until_computed: u64,
-    until_halved: u64,
+    /// Lookups since values were computed, and since counts were halved.
+    since_computed: u64,
+    since_halved: u64,
 }
 
 impl Shared {
@@ -94,8 +94,8 @@ impl Shared {
             shift: sample.shift(),
             learning: Lock::new(Learning {
                 sample,
-                until_computed: 0,
-                until_halved: HALVED * capacity,
+                since_computed: capacity,
+                since_halved: 0,
             }),
             unseen: Tally::default(),
         })
@@ -188,26 +188,26 @@ impl Shared {
         let mut learning = self.learning.lock();
         let Learning {
             sample,
-            until_computed,
-            until_halved,
+            since_computed,
+            since_halved,
         } = &mut *learning;
         let unseen = self.unseen.take();
         sample.advance(u32::try_from(unseen).unwrap_or(u32::MAX), now, self.ages);
         if !sampled.is_empty() {
             sample.follow(sampled, now, self.ages, &self.values());
         }
-        *until_computed = until_computed.saturating_sub(unseen);
-        if *until_computed == 0 {
-            *until_computed = (self.capacity / COMPUTED).max(1);
+        *since_computed += unseen;
+        if *since_computed >= self.capacity / COMPUTED {
+            let passed = std::mem::take(since_computed);
             let values = Values::compute(&sample.counts, self.measure(sample));
             *self.values.lock() = Arc::new(values);
             if self.duels {
-                self.decide(sample);
+                self.decide(sample, passed);
             }
         }
-        *until_halved = until_halved.saturating_sub(unseen);
-        if *until_halved == 0 {
-            *until_halved = HALVED * self.capacity;
+        *since_halved += unseen;
+        if *since_halved >= HALVED * self.capacity {
+            *since_halved = 0;
             sample.halve();
         }
     }
@@ -221,9 +221,10 @@ impl Shared {
         }
     }
 
-    fn decide(&self, sample: &mut Sample) {
+    fn decide(&self, sample: &mut Sample, passed: u64) {
         let current = self.arm.get() as usize;
-        let arm = sample.scores.decide(current, 1.0 / COMPUTED as f64);
+        let passed = passed as f64 / self.capacity as f64;
+        let arm = sample.scores.decide(current, passed);
         self.arm.set(arm as u64);
     }
 }
