@@ -23,6 +23,8 @@ const ENTRIES_MAX: usize = NONE as usize - WAYS;
 const SHIFT_MIN: u32 = 4;
 /// Entries for each key that is expected in the window.
 const SLACK: f64 = 1.25;
+/// Most periods that are made up for after one batch.
+const PERIODS_MAX: u64 = 8;
 /// Visits of each entry in the time of a capacity of lookups.
 const VISITS: f64 = 8.0;
 
@@ -78,7 +80,7 @@ pub(super) struct Sample {
     pub(super) arms: [Arm; ARMS],
     pub(super) scores: Scores,
     pub(super) counts: Counts,
-    /// References that were counted, and chains that had any.
+    /// References that were counted, and chains that were looked up.
     noted: u32,
     chains: u32,
     hand: usize,
@@ -130,7 +132,7 @@ impl Sample {
         self.shift
     }
 
-    /// Mean number of references of a chain that had any.
+    /// Mean number of counted references of a chain.
     pub(super) fn references_of_chain(&self) -> f64 {
         f64::from(self.noted) / f64::from(self.chains.max(1))
     }
@@ -142,14 +144,18 @@ impl Sample {
         self.chains /= 2;
     }
 
-    /// Time passes: `lookups` lookups of any keys.
-    pub(super) fn advance(&mut self, lookups: u32, now: u32, ages: Ages) {
+    /// Time passes: `chains` chains with `lookups` keys were looked up.
+    pub(super) fn advance(&mut self, chains: u32, lookups: u32, now: u32, ages: Ages) {
+        self.chains = self.chains.saturating_add(chains);
         self.due += self.step * u64::from(lookups);
-        // A batch that is longer than a period visits no entry twice.
-        let due = (self.due >> 32).min((self.entries.len() / WAYS) as u64);
+        // A batch may be longer than a period; one that is longer than several says no more of its entries.
+        let due = (self.due >> 32).min(PERIODS_MAX * (self.entries.len() / WAYS) as u64);
         self.due &= u64::from(u32::MAX);
-        for _ in 0..due {
-            self.visit(now, ages);
+        // The visits are spread over the time that has passed, or all would be at the ages that entries have at the end of
+        // a chain.
+        for left in (0..due).rev() {
+            let before = u64::from(lookups) * left / due;
+            self.visit(now.wrapping_sub(before as u32), ages);
         }
     }
 
@@ -160,7 +166,9 @@ impl Sample {
             if !entry.used {
                 continue;
             }
+            // An entry that was looked up after that moment was young then.
             let age = now.wrapping_sub(entry.time);
+            let age = if age as i32 >= 0 { age } else { 0 };
             if age > self.window && entry.arms == 0 {
                 self.unlink(at as u16);
                 self.entries[at] = VACANT;
@@ -182,11 +190,9 @@ impl Sample {
                 *hits += f64::from(prefix >> arm & 1);
             }
         }
-        let before = self.noted;
         for sampled in chain.iter().rev() {
             self.note(sampled, ages);
         }
-        self.chains += u32::from(self.noted != before);
         for arm in 0..ARMS {
             for sampled in chain {
                 if !self.store(arm, sampled, now, ages, values) {
@@ -371,4 +377,50 @@ impl Sample {
 #[inline]
 pub(super) fn is_sampled(hash: u64, shift: u32) -> bool {
     hash >> 32 & ((1 << shift) - 1) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::duel::ALL;
+    use super::*;
+
+    /// All visits of a batch were at its end. Chains of agents are longer than a period, so a block that each chain reads
+    /// was only seen at the age of a whole chain, and seemed to be read at any younger age: it was kept and written again
+    /// where nothing was gained (.682@8.70 instead of .715@4.67 on the agents' trace at 2 %).
+    #[test]
+    fn the_visits_of_a_long_batch_are_at_all_ages_between() {
+        let (ages, values) = (Ages::new(1688), Values::new());
+        let mut sample = Sample::new(1688, 8 * 1688, ALL);
+        let hash = (0..)
+            .map(|key: u64| key << 36)
+            .find(|&hash| is_sampled(hash, sample.shift));
+        let hash = hash.unwrap();
+        let mut now = 0;
+        for _ in 0..200 {
+            now += 240;
+            sample.advance(1, 240, now, ages);
+            let (time, class, list) = (now, 5, 5);
+            sample.follow(
+                &[Sampled {
+                    hash,
+                    time,
+                    class,
+                    list,
+                }],
+                now,
+                ages,
+                &values,
+            );
+        }
+        let visits = sample.counts.visits[5];
+        let young: u32 = visits[..ages.bucket(120)].iter().sum();
+        let old: u32 = visits[ages.bucket(120)..].iter().sum();
+        assert!(young > 50 && old > 50, "{visits:?}");
+        assert_eq!(sample.counts.references[5][ages.bucket(240)], 199);
+        assert!(
+            visits[ages.bucket(240) + 1..]
+                .iter()
+                .all(|&count| count == 0)
+        );
+    }
 }

@@ -50,8 +50,9 @@ pub(super) struct Shared {
     /// One key in so many is sampled, as a power of two.
     shift: u32,
     learning: Lock<Learning>,
-    /// Lookups that learning has not seen.
+    /// Lookups that learning has not seen, and their chains.
     unseen: Tally,
+    unseen_chains: Tally,
 }
 
 #[derive(Debug)]
@@ -98,6 +99,7 @@ impl Shared {
                 since_halved: 0,
             }),
             unseen: Tally::default(),
+            unseen_chains: Tally::default(),
         })
     }
 
@@ -181,6 +183,7 @@ impl Shared {
     /// Follows what is sampled of a chain, and learns from it when it is time.
     fn learn(&self, sampled: &[Sampled], lookups: u32, now: u32) {
         self.ghosts.sweep(lookups, now);
+        self.unseen_chains.add(1);
         let unseen = self.unseen.add(u64::from(lookups)) + u64::from(lookups);
         if sampled.is_empty() && unseen < self.capacity / COMPUTED {
             return;
@@ -192,7 +195,9 @@ impl Shared {
             since_halved,
         } = &mut *learning;
         let unseen = self.unseen.take();
-        sample.advance(u32::try_from(unseen).unwrap_or(u32::MAX), now, self.ages);
+        let chains = u32::try_from(self.unseen_chains.take()).unwrap_or(u32::MAX);
+        let lookups = u32::try_from(unseen).unwrap_or(u32::MAX);
+        sample.advance(chains, lookups, now, self.ages);
         if !sampled.is_empty() {
             sample.follow(sampled, now, self.ages, &self.values());
         }

@@ -161,3 +161,50 @@ impl Search {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(search: &mut Search, tails: &Tails, values: &Values, arm: Arm) -> Option<usize> {
+        let judgement = Judgement {
+            now: 10_000,
+            ages: Ages::new(1000),
+            values,
+            arm,
+        };
+        Some(search.next(tails, &judgement)?.shard)
+    }
+
+    /// The oldest tail of a class is found over all shards, also if it is shown only after the search has passed its shard,
+    /// and forgotten when it is gone.
+    #[test]
+    fn the_oldest_tail_over_all_shards_is_next() {
+        let (tails, values) = (Tails::new(2, 32), Values::new());
+        let mut search = Search::new(1);
+        assert_eq!(next(&mut search, &tails, &values, Arm::Lru), None);
+        for shard in 0..32 {
+            tails.show(1, shard, 3, Some(5000 + shard as u32));
+        }
+        tails.show(0, 9, 3, Some(1));
+        tails.show(1, 20, 3, Some(4000));
+        for _ in 0..4 {
+            next(&mut search, &tails, &values, Arm::Lru);
+        }
+        assert_eq!(next(&mut search, &tails, &values, Arm::Lru), Some(20));
+        // Another class, whose values are the same: the oldest goes.
+        tails.show(1, 7, 30, Some(100));
+        for _ in 0..4 {
+            next(&mut search, &tails, &values, Arm::Learned { theta: 1.0 });
+        }
+        let arm = Arm::Learned { theta: 1.0 };
+        assert_eq!(next(&mut search, &tails, &values, arm), Some(7));
+        tails.show(1, 7, 30, None);
+        assert_eq!(next(&mut search, &tails, &values, arm), Some(20));
+        tails.show(1, 20, 3, Some(9000));
+        for _ in 0..4 {
+            next(&mut search, &tails, &values, arm);
+        }
+        assert_eq!(next(&mut search, &tails, &values, arm), Some(0));
+    }
+}
