@@ -102,6 +102,8 @@ fn by_age(inner: &Inner, order: ListOrder, after: u64, limit: usize) -> Option<P
     let Some(highest) = lowest.into_iter().max() else {
         return Some((Vec::new(), None));
     };
+    // Of the last page no rank is too high: a key that is replaced between the scans has a new one.
+    let highest = if beyond { highest } else { u64::MAX };
     let mut page = Vec::new();
     each_live(inner, &mut |entry| {
         let rank = rank_of(entry);
