@@ -19,7 +19,7 @@ pub use measuring::{
     BenchArgs, BenchOp, FillArgs, RecoverBenchArgs, RecoverChurnArgs, ReplayArgs, Until,
     ValidateMode,
 };
-pub use shared::PlacementArgs;
+pub use shared::{PlacementArgs, StorePolicy};
 use shared::{SIZES, parse_number, path_parser};
 pub use simulating::{PolicyName, SimulateArgs};
 pub use watching::{ClearArgs, LsArgs, LsOrder, ScrubArgs, StatsArgs, TopArgs};

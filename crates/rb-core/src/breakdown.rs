@@ -3,7 +3,8 @@
 use rb_io::{Latency, Requests};
 
 use crate::stats::{
-    DeviceStats, DropStats, FailureStats, KindStats, LatencyStats, WaitStats, WaitsStats,
+    DeviceStats, DropStats, FailureStats, KindStats, LatencyStats, RefusedPuts, RefusedStats,
+    WaitStats, WaitsStats,
 };
 
 impl LatencyStats {
@@ -72,6 +73,14 @@ impl FailureStats {
             ("poisoned", self.poisoned),
             ("other", self.other),
         ]
+    }
+}
+
+impl RefusedStats {
+    /// The puts by who refused them.
+    #[must_use]
+    pub fn by_reason(&self) -> [(&'static str, RefusedPuts); 2] {
+        [("policy", self.policy), ("budget", self.budget)]
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod entry_scan;
 pub(crate) mod expiry;
 pub(crate) mod gate;
 pub(crate) mod inner;
+pub(crate) mod keeping;
 pub(crate) mod lifetime;
 pub(crate) mod pieces;
 pub(crate) mod poison;

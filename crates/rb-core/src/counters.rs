@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rb_io::{Histogram, Patience};
 
 use crate::error::Error;
+use crate::stats::RefusedPuts;
 use crate::trace::{Span, Trace};
 
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct Counters {
     pub(crate) waits: WaitCounters,
     pub(crate) times: Times,
     pub(crate) expired: AtomicU64,
+    pub(crate) refused_by_policy: Refused,
+    pub(crate) refused_by_budget: Refused,
     pub(crate) commits: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) metadata_write_errors: AtomicU64,
@@ -65,6 +68,28 @@ impl Counters {
     /// Counts puts that have ended.
     pub(crate) fn add_puts(&self, count: usize) {
         add(&self.puts, count);
+    }
+}
+
+/// Puts that were refused.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    pub(crate) keys: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+impl Refused {
+    /// Counts a put of a value of this length.
+    pub(crate) fn add(&self, bytes: usize) {
+        add(&self.keys, 1);
+        add(&self.bytes, bytes);
+    }
+
+    pub(crate) fn stats(&self) -> RefusedPuts {
+        RefusedPuts {
+            keys: self.keys.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
     }
 }
 

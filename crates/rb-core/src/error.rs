@@ -220,19 +220,6 @@ impl Error {
     }
 }
 
-impl OpenError {
-    /// There is no memory for the eviction policy.
-    pub(crate) fn policy(why: &rb_index::IndexError) -> OpenError {
-        OpenError::Io {
-            what: "making the eviction policy",
-            source: Error::Resource {
-                what: "its memory",
-                why: why.to_string(),
-            },
-        }
-    }
-}
-
 impl From<rb_io::IoError> for Error {
     fn from(error: rb_io::IoError) -> Error {
         Error::Io(Arc::new(error))

@@ -59,7 +59,7 @@ mod value;
 /// [`PolicyFactory`](policy::PolicyFactory) in [`StoreOptions::policy`].
 pub mod policy {
     pub use rb_index::{
-        Entries, Gone, Hints, IndexError, Judged, Lookup, Lru, Note, Origin, Place, Policies,
+        Admitted, Entries, Gone, Hints, IndexError, Judged, Learned, Lookup, Lru, Note, Origin, Place, Policies,
         Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
     };
 }
@@ -104,8 +104,8 @@ pub use report::{Foreign, RecoveryReport, ScanReport};
 pub use simulator::{Change, HeldLock, Simulator, SwitchPoint};
 pub use source::Source;
 pub use stats::{
-    DeviceStats, DiscardStats, DropStats, FailureStats, KindStats, LatencyStats, ScrubStats,
-    StoreStats, WaitStats, WaitsStats,
+    BudgetStats, DeviceStats, DiscardStats, DropStats, FailureStats, KindStats, LatencyStats,
+    RefusedPuts, RefusedStats, ScrubStats, StoreStats, WaitStats, WaitsStats,
 };
 pub use store::Store;
 pub use store::hinted::Hinted;

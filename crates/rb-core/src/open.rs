@@ -40,6 +40,7 @@ use rb_format::Geometry;
 
 use crate::background::Services;
 use crate::core::inner::Inner;
+use crate::core::keeping::{self, Keeping};
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{choose_superblock, read_copies};
@@ -72,7 +73,9 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     checks::check_expected(path, &found.newest, &geometry, &options)?;
 
     let device = source.device.as_deref();
-    let opening = OpenPlan::new(path, device, capacity, &copies, &geometry, &options)?;
+    let mut opening = OpenPlan::new(path, device, capacity, &copies, &geometry, &options)?;
+    let kept = keeping::found(&mut io, &found.newest, &options);
+    opening.how.saved_policy.clone_from(&kept.policy);
     let Begun {
         mut recovered,
         writing,
@@ -86,10 +89,6 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
 
     let (arena, lanes, direct) = buffers::buffers(engine, &options, &geometry)?; // 4
     buffers::count_writes(&lanes, writer.as_mut(), checkpointer.as_mut());
-    if let Some(policy) = &options.policy {
-        let used = recovered.index.use_policy(policy.as_ref());
-        used.map_err(|why| OpenError::policy(&why))?;
-    }
     recovered.report.cut_to = source.cut_to.or(recovered.report.cut_to);
     recovered.report.page_cache = believed;
     recovered.report.total_time = start.elapsed();
@@ -97,6 +96,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     if options.events.is_some() {
         recovered.index.keep_evicted();
     }
+    let keeping = Keeping::new(&options, &kept);
     let mut inner = Inner {
         path: source.path,
         device: Opened::hold(source.engine, source.reservation),
@@ -114,6 +114,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
         counters: Default::default(),
         direct,
         recovery: recovered.report,
+        keeping,
         writer,
     };
     let services = services::services(&inner, checkpointer, kind)?; // 5

@@ -1,6 +1,8 @@
 //! The operations: get, put, remove and queries.
 
+pub(crate) mod admission;
 pub(crate) mod batch;
+pub(crate) mod budgeting;
 pub(crate) mod collect;
 pub(crate) mod driver;
 pub(crate) mod get;
@@ -8,6 +10,7 @@ pub(crate) mod get_batch;
 pub(crate) mod get_hit;
 pub(crate) mod get_lease;
 pub(crate) mod groups;
+pub(crate) mod judging;
 pub(crate) mod list;
 pub(crate) mod put;
 pub(crate) mod put_async;

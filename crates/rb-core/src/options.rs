@@ -203,9 +203,16 @@ pub struct StoreOptions {
     pub direct_min: usize,
     /// Number of index shards, a power of two; 1 makes eviction exact. `None` chooses it from the number of slots.
     pub shards: Option<u32>,
-    /// Eviction policy; `None` evicts the least recently used entry ([`Lru`](crate::policy::Lru)). After a restart the policy
-    /// receives the recovered entries in the order of their last use; its other state is not kept.
+    /// Eviction policy; `None` evicts the least recently used entry ([`Lru`](crate::policy::Lru)) and admits every put.
+    /// [`Learned`](crate::policy::Learned) learns what is read again, and refuses what is worth less than what it would
+    /// replace. After a restart the policy receives the recovered entries in the order of their last use, and what it has
+    /// saved.
     pub policy: Option<Arc<dyn PolicyFactory>>,
+    /// Most bytes to write to the device in any 24 hours, values, headers, log and checkpoints together; `None` for no limit.
+    /// A put that the budget has nothing for, or whose value is worth less than a write, returns
+    /// [`PutOutcome::NotAdmitted`](crate::PutOutcome::NotAdmitted). A put that replaces a value is always written, and
+    /// counted. Without [`StoreOptions::timed`] log and checkpoints are not counted. See `docs/policy.md`.
+    pub write_budget_per_day: Option<NonZeroU64>,
     /// The point at which puts and removes are acknowledged.
     pub durability: Durability,
     /// Longest time for which acknowledged changes stay volatile under [`Durability::Interval`].
@@ -271,6 +278,7 @@ impl Default for StoreOptions {
             direct_min: 256 << 10,
             shards: None,
             policy: None,
+            write_budget_per_day: None,
             durability: Durability::Interval,
             sync_interval: Duration::from_millis(50),
             validate: Validate::Background,

@@ -52,6 +52,10 @@ pub struct StoreStats {
     pub device: DeviceStats,
     /// Entries dropped because an operation looked them up after their expiry.
     pub expired: u64,
+    /// Puts that were not admitted, by who refused them.
+    pub refused: RefusedStats,
+    /// The write budget; `None` without one.
+    pub budget: Option<BudgetStats>,
     /// Group commits.
     pub commits: u64,
     /// Checkpoints written.
@@ -186,6 +190,42 @@ pub struct FailureStats {
     pub poisoned: u64,
     /// Invalid keys, values, metadata or memory, and every other error.
     pub other: u64,
+}
+
+/// Puts that were not admitted since the store was opened, by who refused them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RefusedStats {
+    /// By the eviction policy: worth less than what they would replace.
+    pub policy: RefusedPuts,
+    /// By the write budget: worth less than a write, or nothing was left.
+    pub budget: RefusedPuts,
+}
+
+/// Puts that were refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RefusedPuts {
+    /// Their keys.
+    pub keys: u64,
+    /// Their payload in bytes.
+    pub bytes: u64,
+}
+
+/// The write budget of a store ([`StoreOptions::write_budget_per_day`](crate::StoreOptions::write_budget_per_day)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct BudgetStats {
+    /// Bytes of any 24 hours.
+    pub bytes_per_day: u64,
+    /// Bytes spent in the last 24 hours, sessions before this one included.
+    pub spent_bytes: u64,
+    /// The least number of times that a block must be read in the time of as many lookups as the store has slots, to be
+    /// worth a write. 0 while the budget is enough for all.
+    pub floor: f64,
 }
 
 /// Waits of operations since the store was opened, by cause.

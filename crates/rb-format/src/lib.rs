@@ -73,6 +73,7 @@ mod log;
 pub mod magic;
 mod more_slots;
 mod payload;
+mod policy_state;
 mod slot_header;
 mod superblock;
 mod torn;
@@ -88,6 +89,7 @@ pub use base::{
     section_hashes, section_range,
 };
 pub use continuation::{AnyHeader, Continuation};
+pub use policy_state::PolicyState;
 pub use corruption::Corruption;
 pub use describe::{FieldText, Structure, describe};
 pub use features::{Features, UnknownFeatures};

@@ -18,11 +18,13 @@ pub const MAGIC_LOG_BLOCK: [u8; 8] = *b"rbLOGBLK";
 pub const MAGIC_BASE_HEADER: [u8; 8] = *b"rbBASEHD";
 /// Checkpoint directory (only in its checksum).
 pub const MAGIC_DIRECTORY: [u8; 8] = *b"rbBASEDR";
+/// State of the eviction policy.
+pub const MAGIC_POLICY_STATE: [u8; 8] = *b"rbPOLICY";
 /// Checkpoint section.
 pub const MAGIC_SECTION: [u8; 8] = *b"rbBASESC";
 
 /// All of them. A test checks that they differ.
-pub const ALL: [[u8; 8]; 8] = [
+pub const ALL: [[u8; 8]; 9] = [
     MAGIC_SUPERBLOCK,
     MAGIC_INCARNATION,
     MAGIC_SLOT_HEADER,
@@ -31,6 +33,7 @@ pub const ALL: [[u8; 8]; 8] = [
     MAGIC_BASE_HEADER,
     MAGIC_DIRECTORY,
     MAGIC_SECTION,
+    MAGIC_POLICY_STATE,
 ];
 
 #[cfg(test)]

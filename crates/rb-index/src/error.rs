@@ -48,6 +48,14 @@ pub enum IndexError {
         /// Its size in bytes.
         need: u64,
     },
+    /// A policy factory made too few or too many policies.
+    #[error("the policy factory made {policies} policies for {shards} shards")]
+    PolicyCount {
+        /// Number of policies.
+        policies: usize,
+        /// Number of shards, each of which needs one.
+        shards: usize,
+    },
     /// A loader was requested while slots are in use.
     #[error("{in_use} slots are in use already: only an empty index can be loaded")]
     NotEmpty {

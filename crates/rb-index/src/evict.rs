@@ -11,9 +11,9 @@ use crate::chosen::Chosen;
 use crate::entries::Entries;
 use crate::error::IndexError;
 use crate::guard::ShardGuard;
-use crate::index::Index;
-use crate::policy::{Gone, Origin, Policies, Policy, PolicyFactory, Resident, Room};
-use crate::put::{Evicted, KeptEviction};
+use crate::index::{Index, TICKS_PER_STAMP_BITS};
+use crate::policy::{Admitted, Gone, Origin, Policies, Policy, PolicyFactory, Resident, Room};
+use crate::put::{Evicted, KeptEviction, Wanted};
 use crate::shard::{Shard, ShardCell};
 use crate::slots::{SlotId, State};
 use crate::stats::LockPurpose;
@@ -23,24 +23,27 @@ impl Index {
     /// Sets the policies of `factory` for all later evictions. Existing entries are inserted into
     /// them in the order of their last use, as after a restart.
     ///
-    /// # Errors
-    /// There is no memory for the policies.
+    /// `saved` is what an earlier session saved ([`Index::policy_state`]); empty if that is unknown.
     ///
-    /// # Panics
-    /// If the factory does not make one policy per shard.
-    pub fn use_policy(&mut self, factory: &dyn PolicyFactory) -> Result<(), IndexError> {
+    /// # Errors
+    /// There is no memory for the policies, or [`IndexError::PolicyCount`].
+    pub fn use_policy(
+        &mut self,
+        factory: &dyn PolicyFactory,
+        saved: &[u8],
+    ) -> Result<(), IndexError> {
         let class_stats = |class| self.slots.class_stats(class).capacity;
         let slots: Vec<u64> = (0..self.slots.classes()).map(class_stats).collect();
         let now = self.now();
         let Policies { of_shards, shared } = factory.policies(&Room {
             shards: self.shards.len(),
             slots: &slots,
+            saved,
         })?;
-        assert_eq!(
-            of_shards.len(),
-            self.shards.len(),
-            "a factory makes one policy per shard"
-        );
+        let (policies, shards) = (of_shards.len(), self.shards.len());
+        if policies != shards {
+            return Err(IndexError::PolicyCount { policies, shards });
+        }
         self.shared = shared;
         for (cell, mut policy) in self.shards.iter().zip(of_shards) {
             let mut shard = cell.shard.lock();
@@ -51,10 +54,11 @@ impl Index {
             for at in order {
                 let known = Resident::new(at, shard.store.entry(at));
                 let pinned = false;
-                policy.insert(
-                    &Resident { pinned, ..known },
-                    Origin::Saved(shard.policy.saved(at)),
-                );
+                let origin = Origin::Saved {
+                    note: shard.policy.saved(at),
+                    uses_ago: (now - entries.last_use(at)) << TICKS_PER_STAMP_BITS,
+                };
+                policy.insert(&Resident { pinned, ..known }, origin);
                 if known.pinned {
                     policy.pin(&known);
                 }
@@ -142,21 +146,90 @@ impl Index {
         evicted
     }
 
-    /// Evicts like [`Index::evict_least`] for the keys of a put batch, one slot for each, in their
-    /// order. Ends at the first key that the policy does not admit: a block is worth nothing
-    /// without those before it. The keys must have no entries.
-    pub fn evict_for(&self, class: u8, hashes: &[u64], out: &mut Vec<Evicted>) -> usize {
-        let Some(shared) = &self.shared else {
-            return self.evict_least(class, hashes.len(), out);
+    /// Returns how many puts of a batch, from the first one on, are worth what they would replace, and how
+    /// many of those are worth a write. The first that is refused ends the batch: a block is worth
+    /// nothing without those before it. The keys must have no entries, and the caller must hold no
+    /// guard.
+    ///
+    /// Admits all if the policy does not judge batches ([`Index::judges`]). Takes no slots, so others
+    /// may take them first.
+    pub fn admits(&self, wanted: &[Wanted]) -> Admitted {
+        let mut admitted = Admitted {
+            worth: wanted.len(),
+            written: wanted.len(),
         };
+        let Some(shared) = &self.shared else {
+            return admitted;
+        };
+        for class in 0..self.slots.classes() as u8 {
+            let of_class = (0..).zip(wanted).filter(|(_, put)| put.class == class);
+            let (positions, hashes): (Vec<usize>, Vec<u64>) =
+                of_class.clone().map(|(at, put)| (at, put.hash)).unzip();
+            if positions.is_empty() {
+                continue;
+            }
+            let mut free = self.free(class);
+            let fits = |(_, put): &(usize, &Wanted)| {
+                let fits = u64::from(put.slots) <= free;
+                free = free.saturating_sub(put.slots.into());
+                fits
+            };
+            let free = of_class.take_while(fits).count();
+            let of_class = shared.admits(class, &hashes, free);
+            let end = |count: usize| positions.get(count).copied().unwrap_or(wanted.len());
+            admitted.worth = admitted.worth.min(end(of_class.worth));
+            admitted.written = admitted.written.min(end(of_class.written));
+        }
+        admitted
+    }
+
+    /// Sets the least worth of what is written; see
+    /// [`SharedPolicy::set_floor`](crate::SharedPolicy::set_floor).
+    pub fn set_write_floor(&self, floor: f64) {
+        if let Some(shared) = &self.shared {
+            shared.set_floor(floor);
+        }
+    }
+
+    /// Evicts like [`Index::evict_least`] for the keys of a put batch, one slot for each, in their
+    /// order. Ends at the first key that is worth less than what would be evicted for it: a block is
+    /// worth nothing without those before it. `None` stands for a key that is admitted in any case; the
+    /// others must have no entries. Returns the number of slots, and true if a key was refused.
+    pub fn evict_for(
+        &self,
+        class: u8,
+        hashes: &[Option<u64>],
+        out: &mut Vec<Evicted>,
+    ) -> (usize, bool) {
+        if self.shared.is_none() {
+            return (self.evict_least(class, hashes.len(), out), false);
+        }
         let mut evicted = 0;
-        while evicted < hashes.len() && shared.admits(class, hashes[evicted]) {
+        while evicted < hashes.len() {
+            if hashes[evicted].is_some_and(|hash| !self.is_worth_evicting(class, hash)) {
+                return (evicted, true);
+            }
             match self.evict_least(class, 1, out) {
                 0 => break,
                 freed => evicted += freed,
             }
         }
-        evicted
+        (evicted, false)
+    }
+
+    /// Returns whether a key without an entry is worth what would be evicted next.
+    #[must_use]
+    pub fn is_worth_evicting(&self, class: u8, hash: u64) -> bool {
+        let shared = self.shared.as_ref();
+        shared.is_none_or(|shared| shared.admits(class, &[hash], 0).worth > 0)
+    }
+
+    /// Returns what the policy has learned, in at most about `limit` bytes, for a later
+    /// [`Index::use_policy`]; empty if it saves nothing.
+    #[must_use]
+    pub fn policy_state(&self, limit: usize) -> Vec<u8> {
+        let shared = self.shared.as_ref();
+        shared.map_or(Vec::new(), |shared| shared.save(limit))
     }
 
     /// Evicts like [`Index::evict_least`], but from one shard after the other. Waits for each lock, so
@@ -346,7 +419,8 @@ mod tests {
                 index.begin_batch(16);
                 let key = random(100);
                 let mut guard = index.lock(index.shard_of(hash(key)), LockPurpose::Operation);
-                if guard.touch(hash(key), &key.to_le_bytes(), Place::default()) {
+                let touched = guard.touch(hash(key), &key.to_le_bytes(), Place::default());
+                if touched.is_some() {
                     order.retain(|known| *known != key);
                     order.push_back(key);
                     continue;

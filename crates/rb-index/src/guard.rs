@@ -250,19 +250,16 @@ impl ShardGuard<'_> {
         found.is_some_and(|at| self.shard.store.entry(at).leases() > 0)
     }
 
-    /// Looks up the live entry of a key for a caller. Counts as a lookup, but not as a use.
-    pub fn probe(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Located> {
-        self.probe_noted(hash, key, place).0
-    }
-
-    /// The same, with what the policy knows of the key.
-    pub fn probe_noted(&mut self, hash: u64, key: &[u8], place: Place) -> (Option<Located>, Note) {
+    /// Looks up the live entry of a key for a caller. Counts as a lookup, but not as a use. Returns what
+    /// the policy knows of the key, for [`Index::judge`].
+    pub fn probe(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Note> {
         let found = self.find(hash, key);
         let note = self.shard.looked_up(hash, place, Purpose::Probe, found);
-        (found.map(|at| self.shard.store.located(at)), note)
+        found.map(|_| note)
     }
 
-    /// Marks a key as used; returns false if it is not live.
+    /// Marks a key as used. Returns what the policy knew of it, for [`Index::judge`]; `None` if it is
+    /// not live.
     ///
     /// ```
     /// # use rb_index::{Index, IndexOptions, LockPurpose, NewEntry, PutMode, Reserve};
@@ -290,22 +287,19 @@ impl ShardGuard<'_> {
     /// put(b"a", 1);
     /// put(b"b", 2);
     /// let place = index.begin_batch(1).at(0);
-    /// assert!(index.lock(0, LockPurpose::Operation).touch(index.hash(b"a"), b"a", place));
+    /// assert!(index.lock(0, LockPurpose::Operation).touch(index.hash(b"a"), b"a", place).is_some());
     /// let mut evicted = Vec::new();
     /// index.evict_least(0, 1, &mut evicted);
     /// assert_eq!(&*evicted[0].key, b"b");
     /// # Ok::<(), rb_index::IndexError>(())
     /// ```
-    pub fn touch(&mut self, hash: u64, key: &[u8], place: Place) -> bool {
+    pub fn touch(&mut self, hash: u64, key: &[u8], place: Place) -> Option<Note> {
         let found = self.find(hash, key);
         let shard = &mut *self.shard;
-        shard.looked_up(hash, place, Purpose::Touch, found);
-        let Some(at) = found else {
-            return false;
-        };
+        let note = shard.looked_up(hash, place, Purpose::Touch, found);
         let now = self.index.recency_now();
-        shard.store.entry_mut(at).stamp(now);
-        true
+        shard.store.entry_mut(found?).stamp(now);
+        Some(note)
     }
 
     /// Marks the leased bytes as verified. Does nothing if that generation is no longer live.

@@ -20,7 +20,7 @@ const SHARD_LIMIT: u32 = 1024;
 const DEFAULT_SHARDS_MAX: u64 = 64;
 const SLOTS_PER_SHARD: u64 = 256;
 /// Keys used per step of the recency stamp, as a power of two: 32-bit stamps last 2^36 uses.
-const TICKS_PER_STAMP_BITS: u32 = 4;
+pub(crate) const TICKS_PER_STAMP_BITS: u32 = 4;
 /// Start of the clock: the largest possible age of a stamp, so that the time of any use is a
 /// non-negative number. Stamps, its low bits, start at 0.
 const CLOCK_START: u64 = 1 << (u32::BITS + TICKS_PER_STAMP_BITS);

@@ -89,6 +89,7 @@
 
 mod audit;
 mod bits;
+mod budget;
 mod by_shard;
 mod chosen;
 mod chunked;
@@ -124,6 +125,7 @@ mod store;
 mod sync;
 mod table;
 
+pub use budget::Budget;
 pub use entries::Entries;
 pub use entry::{MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_VALUE_SLOTS};
 pub use error::IndexError;
@@ -137,10 +139,10 @@ pub use more_slots::MoreSlots;
 pub use note::Note;
 pub use place::{Batch, Hints, Place};
 pub use policy::{
-    Gone, Judged, Lookup, Origin, Policies, Policy, PolicyFactory, Purpose, Resident, Room,
+    Admitted, Gone, Judged, Lookup, Origin, Policies, Policy, PolicyFactory, Purpose, Resident, Room,
     SharedPolicy,
 };
-pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
+pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve, Wanted};
 pub use slots::{Fate, SlotId};
 pub use snapshot::{Cursor, SnapshotEntry};
 pub use stats::{ClassStats, IndexStats, LockPurpose};

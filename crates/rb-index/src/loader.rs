@@ -25,7 +25,7 @@ use crate::entries::age;
 use crate::entry::Entry;
 use crate::error::IndexError;
 use crate::guard_put::fits;
-use crate::index::Index;
+use crate::index::{Index, TICKS_PER_STAMP_BITS};
 use crate::memory::{NoMemory, zeroed};
 use crate::note::Note;
 use crate::policy::{Origin, Policy, Resident};
@@ -48,6 +48,8 @@ pub struct LoadEntry<'a> {
     pub generation: u64,
     /// The stamp of its last use.
     pub recency: u32,
+    /// What the policy saved of it; 0 if that is unknown.
+    pub note: Note,
 }
 
 /// The result of a load.
@@ -105,7 +107,23 @@ pub struct Loader<'a> {
 /// The store of a shard while it is loaded; aligned so that two shards do not share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
-struct StoreCell(Lock<Store>);
+struct StoreCell(Lock<Loading>);
+
+#[derive(Debug)]
+struct Loading {
+    store: Store,
+    /// By entry; of the later ones none is known. Empty for a policy without notes.
+    notes: Vec<Note>,
+}
+
+impl Loading {
+    fn of(store: Store) -> Loading {
+        Loading {
+            store,
+            notes: Vec::new(),
+        }
+    }
+}
 
 /// Distance, in entries, between the one being settled and the one whose slot is prefetched.
 const FETCH_AHEAD: u32 = 16;
@@ -134,10 +152,8 @@ impl Index {
         // size.
         let take = |cell: &ShardCell| {
             let mut shard = cell.shard.lock();
-            StoreCell(Lock::new(std::mem::replace(
-                &mut shard.store,
-                Store::placeholder(),
-            )))
+            let store = std::mem::replace(&mut shard.store, Store::placeholder());
+            StoreCell(Lock::new(Loading::of(store)))
         };
         Ok(Loader {
             index: self,
@@ -173,15 +189,16 @@ impl Loader<'_> {
         generation: u64,
         recency: u32,
     ) -> Loaded {
-        let mut store = self.stores[self.index.shard_of(hash)].0.lock();
+        let mut loading = self.stores[self.index.shard_of(hash)].0.lock();
         self.load_into(
-            &mut store,
+            &mut loading,
             &LoadEntry {
                 hash,
                 key,
                 entry,
                 generation,
                 recency,
+                note: Note::default(),
             },
         )
     }
@@ -196,7 +213,7 @@ impl Loader<'_> {
         let mut busy = Vec::new();
         for (shard, positions) in by_shard.groups(first) {
             match self.stores[shard].0.try_lock() {
-                Some(mut store) => self.load_all(&mut store, claims, positions),
+                Some(mut loading) => self.load_all(&mut loading, claims, positions),
                 None => busy.push((shard, positions)),
             }
         }
@@ -206,14 +223,15 @@ impl Loader<'_> {
     }
 
     /// Takes the claims at these positions, all of the store's shard.
-    fn load_all(&self, store: &mut Store, claims: &[LoadEntry<'_>], positions: &[u32]) {
+    fn load_all(&self, loading: &mut Loading, claims: &[LoadEntry<'_>], positions: &[u32]) {
         for some in positions.chunks(FETCH_TOGETHER) {
             // Most claims are for new keys and only wait for the table line that shows it.
             for &at in some {
-                store.prefetch(claims[at as usize].hash, PrefetchStage::Line, &self.fetch);
+                let hash = claims[at as usize].hash;
+                (loading.store).prefetch(hash, PrefetchStage::Line, &self.fetch);
             }
             for &at in some {
-                self.load_into(store, &claims[at as usize]);
+                self.load_into(loading, &claims[at as usize]);
             }
         }
     }
@@ -221,11 +239,12 @@ impl Loader<'_> {
     /// Takes a remove: puts of the key with a generation before `generation` are void, whether they
     /// came already or come later. Returns whether one was known.
     pub fn remove(&self, hash: u64, key: &[u8], generation: u64) -> bool {
-        let mut store = self.stores[self.index.shard_of(hash)].0.lock();
+        let mut loading = self.stores[self.index.shard_of(hash)].0.lock();
+        let store = &mut loading.store;
         let known = store.find(hash, key);
         let Some(at) = known else {
             if key.len() <= crate::MAX_KEY_BYTES {
-                let at = add_unclaimed(&mut store, hash, key, generation);
+                let at = add_unclaimed(store, hash, key, generation);
                 store.entry_mut(at).retire();
             }
             return false;
@@ -248,8 +267,8 @@ impl Loader<'_> {
     pub fn prefetch(&self, hashes: &[u64]) {
         let each = |step: &dyn Fn(&Store, u64)| {
             for &hash in hashes {
-                if let Some(store) = self.stores[self.index.shard_of(hash)].0.try_lock() {
-                    step(&store, hash);
+                if let Some(loading) = self.stores[self.index.shard_of(hash)].0.try_lock() {
+                    step(&loading.store, hash);
                 }
             }
         };
@@ -308,8 +327,8 @@ impl Loader<'_> {
     /// index's clock continues from there.
     pub fn finish(self, recency_now: u32, threads: usize) -> LoadReport {
         self.index.set_recency(recency_now);
-        for StoreCell(store) in &self.stores {
-            let store = store.lock();
+        for StoreCell(loading) in &self.stores {
+            let store = &loading.lock().store;
             for at in 0..store.end() {
                 if at + FETCH_AHEAD < store.end() {
                     self.fetch_claim(store.entry(at + FETCH_AHEAD).slot);
@@ -370,7 +389,9 @@ impl Loader<'_> {
         report: &mut LoadReport,
     ) {
         let index = self.index;
-        let mut store = std::mem::replace(&mut *self.stores[number].0.lock(), Store::placeholder());
+        let empty = Loading::of(Store::placeholder());
+        let Loading { mut store, notes } =
+            std::mem::replace(&mut *self.stores[number].0.lock(), empty);
         by_age.clear();
         for at in 0..store.end() {
             if at + FETCH_AHEAD < store.end() {
@@ -393,7 +414,12 @@ impl Loader<'_> {
         for &aged in &*by_age {
             let at = aged as u32;
             let entry = Resident::new(at, store.entry(at));
-            shard.policy.insert(&entry, Origin::Saved(Note::default()));
+            let age = u64::from(u32::MAX) - (aged >> 32);
+            let origin = Origin::Saved {
+                note: notes.get(at as usize).copied().unwrap_or_default(),
+                uses_ago: age << TICKS_PER_STAMP_BITS,
+            };
+            shard.policy.insert(&entry, origin);
             shard.evictable.add(&entry);
             of_class[usize::from(entry.class)] += u64::from(entry.slots);
         }
@@ -415,14 +441,22 @@ impl Loader<'_> {
         slots.for_each(|SlotId(slot)| self.claim(slot, generation));
     }
 
-    fn load_into(&self, store: &mut Store, claim: &LoadEntry<'_>) -> Loaded {
+    fn load_into(&self, loading: &mut Loading, claim: &LoadEntry<'_>) -> Loaded {
         let LoadEntry {
             hash,
             key,
             ref entry,
             generation,
             recency,
+            note,
         } = *claim;
+        let Loading { store, notes } = loading;
+        let mut noted = |at: u32| {
+            if self.index.judges() {
+                notes.resize(notes.len().max(at as usize + 1), Note::default());
+                notes[at as usize] = note;
+            }
+        };
         let class = self.index.slots.class_of_all(entry.slots());
         let (Some(class), true) = (class, fits(key, entry) && generation > 0) else {
             self.refused.add(1);
@@ -445,6 +479,7 @@ impl Loader<'_> {
                 // accesses.
                 if store.renew(at, later, entry) {
                     store.entry_mut(at).stamp(recency);
+                    noted(at);
                     return answer;
                 }
             }
@@ -453,6 +488,7 @@ impl Loader<'_> {
         }
         let at = store.add(later, key, entry);
         store.entry_mut(at).stamp(recency);
+        noted(at);
         answer
     }
 }

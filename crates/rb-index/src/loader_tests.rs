@@ -120,6 +120,7 @@ fn apply(loader: &Loader<'_>, claims: &[Claim]) {
                     entry: new_entry(slot),
                     generation,
                     recency: generation as u32,
+                    note: Note::default(),
                 });
                 if generation % 3 == 0 {
                     load_all(loader, &mut together);
@@ -209,6 +210,7 @@ fn what_a_later_put_of_a_key_touches_is_fetched() {
             entry: new_entry(1),
             generation: hash,
             recency: 0,
+            note: Note::default(),
         })
         .collect();
     loader.load_batch(&claims);
@@ -248,6 +250,7 @@ fn order_follows_the_stamps_over_the_wrap_and_free_slots_are_in_order() {
             entry: new_entry(hash as u32),
             generation: hash,
             recency,
+            note: Note::default(),
         })
         .collect();
     loader.load_batch(&claims);

@@ -195,10 +195,14 @@ mod tests {
         let store = Store::new(0).unwrap();
         let entries = Entries::new(&store, 1 << 32);
         let mut lru = Lru::new(2);
+        let saved = Origin::Saved {
+            note: Note::default(),
+            uses_ago: 0,
+        };
         for number in 0..4 {
-            lru.insert(&entry(0, number), Origin::Saved(Note::default()));
+            lru.insert(&entry(0, number), saved);
         }
-        lru.insert(&entry(1, 4), Origin::Saved(Note::default()));
+        lru.insert(&entry(1, 4), saved);
         let look = |lru: &mut Lru, purpose, number, pinned| {
             let found = Resident {
                 pinned,

@@ -128,11 +128,36 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
     /// [`Policy::mark`] when the lease ends.
     fn judge(&self, place: Place, purpose: Purpose, keys: &mut [Judged]);
 
-    /// Returns whether a key that has no entry is worth what would be evicted for it next.
-    fn admits(&self, class: u8, hash: u64) -> bool;
+    /// Judges keys of a batch that have no entries, from the first one on; the first that is refused
+    /// ends the chain. There are free slots for the first `free` of them, and for the others something
+    /// is evicted.
+    fn admits(&self, class: u8, hashes: &[u64], free: usize) -> Admitted;
+
+    /// Sets the least worth of what is written, as the number of times that a block is read in the time
+    /// of as many lookups as there are slots; 0, as at first, for none. See
+    /// [`Budget`](crate::Budget::floor).
+    fn set_floor(&self, floor: f64) {
+        let _ = floor;
+    }
 
     /// Returns the shard with the entry to evict next; `None` to compare the shards by [`Policy::worth`].
     fn next_shard(&self, class: u8) -> Option<usize>;
+
+    /// Returns what was learned, in at most about `limit` bytes, for [`Room::saved`] of a later
+    /// session; empty if there is nothing worth it.
+    fn save(&self, limit: usize) -> Vec<u8> {
+        let _ = limit;
+        Vec::new()
+    }
+}
+
+/// Keys of a batch that have no entries, from the first one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The number of those that are worth what is evicted for them.
+    pub worth: usize,
+    /// The number of those that are worth a write, too: at most `worth`.
+    pub written: usize,
 }
 
 /// A key of a batch that was looked up.
@@ -151,8 +176,13 @@ pub struct Judged {
 pub enum Origin {
     /// A put, with its place in its batch.
     Put(Place),
-    /// An earlier session, or another policy: with what [`Policy::saved`] returned for it, or 0.
-    Saved(Note),
+    /// An earlier session, or another policy.
+    Saved {
+        /// What [`Policy::saved`] returned for it; 0 if that is unknown.
+        note: Note,
+        /// About how many uses of any keys there were since its last use.
+        uses_ago: u64,
+    },
 }
 
 /// Creates the policies of an index.
@@ -194,6 +224,9 @@ pub struct Room<'a> {
     pub shards: usize,
     /// The number of slots of each class, in all shards together.
     pub slots: &'a [u64],
+    /// What [`SharedPolicy::save`] returned in an earlier session; empty if that is not known. It may
+    /// be that of another policy, or damaged.
+    pub saved: &'a [u8],
 }
 
 /// An existing entry.

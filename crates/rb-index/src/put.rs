@@ -13,6 +13,17 @@ pub enum PutMode {
     KeepExisting,
 }
 
+/// A put that needs slots, for [`crate::Index::admits`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// The hash of its key.
+    pub hash: u64,
+    /// The class of its slots.
+    pub class: u8,
+    /// Number of slots.
+    pub slots: u32,
+}
+
 /// The result of [`crate::ShardGuard::reserve`].
 #[derive(Debug)]
 pub enum Reserve {

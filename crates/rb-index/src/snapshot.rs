@@ -3,6 +3,8 @@
 use crate::guard::ShardGuard;
 use crate::lease::Located;
 use crate::more_slots::MoreSlots;
+use crate::note::Note;
+use crate::policy::Policy;
 
 /// The progress of a snapshot of one shard: a position in its slab. Start with `Cursor::default()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct SnapshotEntry<'a> {
     pub recency: u32,
     /// Number of leases on it now.
     pub leases: u32,
+    /// What the policy saves of it.
+    pub note: Note,
 }
 
 impl ShardGuard<'_> {
@@ -58,6 +62,7 @@ impl ShardGuard<'_> {
                     located: store.located(at),
                     recency: entry.recency(now),
                     leases: entry.leases(),
+                    note: self.shard.policy.saved(at),
                 });
             }
         }
@@ -78,6 +83,7 @@ impl ShardGuard<'_> {
                 located: kept.located,
                 recency: kept.recency,
                 leases: 0,
+                note: Note::default(),
             });
         }
     }

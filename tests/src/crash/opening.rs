@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rb_core::policy::{Learned, PolicyFactory};
 use rb_core::{
     Background, ClassRequest, FormatOptions, OnLostMetadata, OpenError, Scrub, SeededRandom, Share,
     Store, StoreOptions, format,
@@ -24,6 +25,9 @@ const SLOTS: [u64; 2] = [8, 12];
 /// Bytes of the smallest possible ring, so that it wraps and fills often.
 const LOG_BYTES: u64 = 64 * 4096;
 const KEY_LEN_MAX: u32 = 1024;
+
+/// Bytes of some dozens of puts.
+const SMALL_BUDGET: NonZeroU64 = NonZeroU64::new(512 << 10).unwrap();
 
 impl World {
     /// Creates a world with a new device, formatted and open.
@@ -76,6 +80,18 @@ impl World {
         Ok(())
     }
 
+    /// Every other session has the learned policy, which continues with what its predecessors saved.
+    fn policy(&self) -> Option<Arc<dyn PolicyFactory>> {
+        let number = self.seed.wrapping_add(self.lock().opening);
+        (number % 2 == 0).then(|| Arc::new(Learned::default()) as _)
+    }
+
+    /// One session in four may write little.
+    fn write_budget(&self) -> Option<NonZeroU64> {
+        let number = self.seed.wrapping_add(self.lock().opening);
+        (number % 4 == 1).then_some(SMALL_BUDGET)
+    }
+
     /// Opens the store, and records its entries in the oracle.
     pub(super) fn open(&self, change: impl FnOnce(&mut StoreOptions)) -> Result<(), OpenError> {
         let random = Arc::new(SeededRandom::new(self.random(u64::MAX)));
@@ -92,6 +108,8 @@ impl World {
             on_lost_metadata: OnLostMetadata::Scan,
             queue_depth: 16,
             discard_freed: self.discards(),
+            policy: self.policy(),
+            write_budget_per_day: self.write_budget(),
             scrub: Some(Scrub {
                 bytes_per_second: NonZeroU64::MAX,
                 pass_interval: Duration::from_secs(1),

@@ -108,6 +108,11 @@ impl World {
                 made,
                 ..
             } = writing;
+            if (stored, made) == (PutOutcome::NotAdmitted, None) {
+                // As a get that missed: the key had no value at some moment.
+                oracle.missed(key, since);
+                return Ok(());
+            }
             let (state, why) = match (stored, made) {
                 (written, made) if written.is_written() => (made, Why::Answered),
                 (_, Some(_)) => (None, Why::Answered),

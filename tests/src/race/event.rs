@@ -49,6 +49,8 @@ pub(super) enum Answer {
     Written,
     Existed,
     Superseded,
+    /// The key was absent, and the put had no effect.
+    NotAdmitted,
     /// The store was too busy or too full: nothing changed.
     Refused,
     /// The key is absent.
@@ -219,6 +221,7 @@ impl Answer {
             Answer::Refused => [4, 0],
             Answer::Absent => [5, 0],
             Answer::Present => [6, 0],
+            Answer::NotAdmitted => [8, 0],
             Answer::Value {
                 version,
                 generation,
@@ -242,6 +245,7 @@ impl Answer {
                 version: word >> 8,
                 generation,
             },
+            8 => Answer::NotAdmitted,
             _ => return None,
         })
     }
@@ -263,6 +267,7 @@ mod tests {
             Answer::Written,
             Answer::Existed,
             Answer::Superseded,
+            Answer::NotAdmitted,
             Answer::Refused,
             Answer::Absent,
             Answer::Present,

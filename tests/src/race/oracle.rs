@@ -29,6 +29,8 @@ pub(super) struct Counts {
     pub(super) durable: u64,
     /// Keys that the store refused because it was too full or too busy.
     pub(super) refused: u64,
+    /// Keys whose put was not admitted.
+    pub(super) not_admitted: u64,
 }
 
 /// An operation without a result yet.
@@ -247,6 +249,11 @@ impl Oracle {
             }
             Answer::Superseded if durable => history.superseded_durably(begin, now),
             Answer::Existed | Answer::Superseded => {}
+            // As a get that missed.
+            Answer::NotAdmitted => {
+                self.counts.not_admitted += 1;
+                self.seen(key, id, begin, Answer::Absent);
+            }
             Answer::Refused => self.counts.refused += 1,
             _ => self.wrong(id.0, key, "a result that no put returns"),
         }

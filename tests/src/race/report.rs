@@ -30,6 +30,8 @@ pub struct RaceReport {
     pub durable: u64,
     /// Keys that the store refused because it was too full or too busy.
     pub refused: u64,
+    /// Keys whose put was not admitted by the policy or the budget.
+    pub not_admitted: u64,
     /// Syncs.
     pub syncs: u64,
     /// Entries evicted.
@@ -68,7 +70,7 @@ impl fmt::Display for RaceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {:.1} s, {} rounds on {} stores: {} operations, {:.0}/s, {} acknowledged, {} durable, {} refused, \
+            "{}: {:.1} s, {} rounds on {} stores: {} operations, {:.0}/s, {} acknowledged, {} durable, {} refused, {} not admitted, \
              {} syncs, {} evictions; reopened after {} drops, {} closes, {} kills ({} opening, {} working, \
              {} ending); {} log records in order, {:.0} turns of rings, {} keys compared, {} of them exact, {} values of several slots; {} violations; seed {}",
             self.engine,
@@ -80,6 +82,7 @@ impl fmt::Display for RaceReport {
             self.acknowledged,
             self.durable,
             self.refused,
+            self.not_admitted,
             self.syncs,
             self.evictions,
             self.dropped,
@@ -116,6 +119,7 @@ impl RaceReport {
             acknowledged,
             durable,
             refused,
+            not_admitted,
         } = counts;
         self.operations += operations;
         self.syncs += syncs;
@@ -123,5 +127,6 @@ impl RaceReport {
         self.acknowledged += acknowledged;
         self.durable += durable;
         self.refused += refused;
+        self.not_admitted += not_admitted;
     }
 }

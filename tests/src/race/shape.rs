@@ -2,8 +2,10 @@
 
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rb_core::policy::Learned;
 use rb_core::{
     ClassRequest, Durability, EngineKind, FormatOptions, Scrub, Share, StoreOptions, Validate,
 };
@@ -151,6 +153,9 @@ pub(super) struct Session {
     pub(super) checkpoints: u64,
     /// Seed of each thread's operations.
     pub(super) seed: u64,
+    /// True with the learned policy, and bytes that may be written in a day.
+    learned: bool,
+    budget: Option<NonZeroU64>,
 }
 
 impl Session {
@@ -173,6 +178,8 @@ impl Session {
             syncs: [1, 4, 20][random(3) as usize],
             checkpoints: [0, 1, 3][random(3) as usize],
             seed: random(u64::MAX),
+            learned: random(2) == 0,
+            budget: [None, None, NonZeroU64::new(4 << 20)][random(3) as usize],
         }
     }
 
@@ -198,6 +205,8 @@ impl Session {
                 pass_interval: Duration::from_secs(1),
             }),
             discard_freed: self.discard,
+            policy: self.learned.then(|| Arc::new(Learned::default()) as _),
+            write_budget_per_day: self.budget,
             ..StoreOptions::default()
         }
     }

@@ -380,6 +380,7 @@ fn put_answers(answers: Vec<PutResult>) -> Result<Vec<Answer>, String> {
         Ok(written) if written.is_written() => Ok(Answer::Written),
         Ok(PutOutcome::Existed) => Ok(Answer::Existed),
         Ok(PutOutcome::Superseded) => Ok(Answer::Superseded),
+        Ok(PutOutcome::NotAdmitted) => Ok(Answer::NotAdmitted),
         Ok(other) => Err(format!("a put returned {other:?}")),
         Err(error) => refusal(&error),
     };

@@ -5,6 +5,7 @@
     reason = "a test that cannot continue should stop there"
 )]
 
+mod admission;
 mod api;
 mod audit;
 mod bad_input;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{
-    PlacementArgs, SIZES, parse_exponent, parse_number, parse_positive, parse_seconds, path_parser,
+    PlacementArgs, SIZES, StorePolicy, parse_exponent, parse_number, parse_positive, parse_seconds, path_parser,
 };
 use crate::size::parse_size;
 
@@ -33,6 +33,12 @@ pub struct ReplayArgs {
     /// Index shards, a power of two. With 1, eviction is exact. Default: chosen from the slots.
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u32>)]
     pub shards: Option<u32>,
+    /// Eviction policy of the store.
+    #[arg(long, value_enum, default_value_t)]
+    pub policy: StorePolicy,
+    /// Write at most so many bytes in any 24 hours. Default: no limit.
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
+    pub write_budget: Option<u64>,
     /// Stop after this many requests.
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub requests: Option<u64>,

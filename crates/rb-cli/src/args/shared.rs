@@ -1,13 +1,45 @@
 //! Arguments and parsers that several commands share.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use rb_core::policy::{Learned, PolicyFactory};
 use rb_core::{Placement, PlacementId};
 
 pub(super) const SIZES: &str = "SIZE is a number of bytes, or a number with a unit: 4096, 64KiB, 1MiB, 1.5GiB, 1TiB. The short units k, m, g and t mean the same. Units are powers of 1024.";
+
+/// Eviction policy of an open store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StorePolicy {
+    /// Least recently used. Every put is admitted.
+    #[default]
+    Lru,
+    /// Learns which blocks are read again and when; admits those that are worth more than what they replace.
+    Learned,
+}
+
+impl StorePolicy {
+    /// The policy's name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            StorePolicy::Lru => "lru",
+            StorePolicy::Learned => "learned",
+        }
+    }
+
+    /// What makes it; `None` for the default of a store.
+    #[must_use]
+    pub fn factory(self) -> Option<Arc<dyn PolicyFactory>> {
+        match self {
+            StorePolicy::Lru => None,
+            StorePolicy::Learned => Some(Arc::new(Learned::default())),
+        }
+    }
+}
 
 /// Placement ids on the command line.
 #[derive(Clone, Copy, Debug, Default, Args)]

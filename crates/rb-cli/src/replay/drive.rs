@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use rb_core::{Error, Lookup, Payload, Put, PutOptions, PutResult, Store, Value};
+use rb_core::{Error, Lookup, Payload, Put, PutOptions, PutOutcome, PutResult, Store, Value};
 
 use super::tally::ReplayTally;
 use crate::failure::Failure;
@@ -168,6 +168,10 @@ impl Driver {
 
     fn note_put(&self, id: u64, result: PutResult, tally: &mut ReplayTally) -> Result<(), Failure> {
         match result {
+            Ok(PutOutcome::NotAdmitted) => {
+                tally.refused_blocks += 1;
+                Ok(())
+            }
             Ok(_) => {
                 tally.put_bytes += self.value_bytes as u64;
                 Ok(())

@@ -8,6 +8,7 @@
 mod drive;
 mod tally;
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Instant;
 
@@ -130,6 +131,8 @@ fn options(args: &ReplayArgs, engine: EngineKind, value_bytes: usize) -> StoreOp
     StoreOptions {
         engine,
         shards: args.shards,
+        policy: args.policy.factory(),
+        write_budget_per_day: args.write_budget.and_then(NonZeroU64::new),
         placement: args.placement.placement(),
         buffer_bytes: Some(buffer_bytes(value_bytes)),
         expected: Expected {

@@ -27,6 +27,8 @@ pub(super) struct ReplayTally {
     pub(super) got_bytes: u64,
     pub(super) get_errors: u64,
     pub(super) put_errors: u64,
+    /// Blocks that the policy did not admit.
+    pub(super) refused_blocks: u64,
     pub(super) entries: u64,
     pub(super) get_time: Duration,
     pub(super) put_time: Duration,
@@ -113,6 +115,7 @@ impl ReplayTally {
             dropped_entries: self.dropped,
             get_errors: self.get_errors,
             put_errors: self.put_errors,
+            refused_blocks: self.refused_blocks,
             first_error: self.first_error.clone(),
             put_bytes: self.put_bytes,
             got_bytes: self.got_bytes,
@@ -143,6 +146,7 @@ impl ReplayTally {
 #[derive(Serialize)]
 pub(super) struct Setting {
     engine: String,
+    policy: &'static str,
     shards: usize,
     slots: u32,
     slot_bytes: u64,
@@ -153,6 +157,7 @@ impl Setting {
     pub(super) fn of(store: &Store, args: &ReplayArgs, value_bytes: usize) -> Setting {
         Setting {
             engine: store.engine_name().to_owned(),
+            policy: args.policy.name(),
             shards: store.shards(),
             slots: store.geometry().slots(),
             slot_bytes: args.slot_bytes,
@@ -176,6 +181,7 @@ pub(super) struct ReplayLine {
     dropped_entries: u64,
     get_errors: u64,
     put_errors: u64,
+    refused_blocks: u64,
     /// Shown to people; JSON has it in `error`.
     #[serde(skip)]
     first_error: Option<String>,
@@ -231,9 +237,11 @@ impl ReplayLine {
             counted(self.wrong_bytes, "byte")
         ))?;
         output.line(format!(
-            "  evicted   {}, {} at the end",
+            "  evicted   {}, {} at the end; {} refused by the policy ({})",
             self.evictions,
-            counted(self.entries, "entry")
+            counted(self.entries, "entry"),
+            counted(self.refused_blocks, "block"),
+            s.policy
         ))?;
         output.line(format!(
             "  put       {:.2} GB/s   get {:.2} GB/s, a batch p50 {:.2} ms, p99 {:.2} ms",

@@ -34,7 +34,7 @@ impl Cache {
         let mut index = index.map_err(|source| Failure::Index { source })?;
         if let Some(policy) = policy {
             index
-                .use_policy(policy)
+                .use_policy(policy, &[])
                 .map_err(|source| Failure::Index { source })?;
         }
         Ok(Cache {
@@ -161,8 +161,8 @@ impl Cache {
         self.slots.clear();
         let free = self.index.take_free(0, blocks.len(), &mut self.slots);
         if free < blocks.len() {
-            let hash = |block: &u32| self.index.hash(&block.to_le_bytes());
-            let hashes: Vec<u64> = blocks[free..].iter().map(hash).collect();
+            let hash = |block: &u32| Some(self.index.hash(&block.to_le_bytes()));
+            let hashes: Vec<_> = blocks[free..].iter().map(hash).collect();
             let mut evicted = Vec::new();
             self.index.evict_for(0, &hashes, &mut evicted);
             self.slots.extend(evicted.iter().map(|one| one.slot));

@@ -35,6 +35,8 @@ pub(super) struct StatsLine {
     pub(super) metadata_write_errors: u64,
     pub(super) drops: Vec<DropLine>,
     pub(super) failures: Vec<FailureLine>,
+    pub(super) refusals: Vec<RefusalLine>,
+    pub(super) write_budget: Option<BudgetLine>,
     pub(super) waits_by_cause: Vec<WaitLine>,
     pub(super) operations: Vec<OperationLine>,
     pub(super) device: Vec<DeviceLine>,
@@ -89,6 +91,20 @@ pub(super) struct ClassLine {
 pub(super) struct DropLine {
     pub(super) cause: &'static str,
     pub(super) dropped_entries: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct RefusalLine {
+    pub(super) cause: &'static str,
+    pub(super) refused_keys: u64,
+    pub(super) refused_bytes: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct BudgetLine {
+    pub(super) day_bytes: u64,
+    pub(super) spent_bytes: u64,
+    pub(super) floor_ratio: f64,
 }
 
 #[derive(Serialize)]
@@ -196,6 +212,20 @@ impl StatsLine {
                 .by_error()
                 .map(|(cause, failed_keys)| FailureLine { cause, failed_keys })
                 .into(),
+            refusals: stats
+                .refused
+                .by_reason()
+                .map(|(cause, puts)| RefusalLine {
+                    cause,
+                    refused_keys: puts.keys,
+                    refused_bytes: puts.bytes,
+                })
+                .into(),
+            write_budget: stats.budget.map(|budget| BudgetLine {
+                day_bytes: budget.bytes_per_day,
+                spent_bytes: budget.spent_bytes,
+                floor_ratio: budget.floor,
+            }),
             waits_by_cause: stats
                 .waits
                 .by_cause()

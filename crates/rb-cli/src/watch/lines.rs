@@ -98,6 +98,22 @@ pub(super) fn show(stats: &StatsLine, output: &mut Output) -> Result<(), Failure
         .iter()
         .map(|line| (line.cause, line.failed_keys.to_string()));
     field("failed keys", causes(failures))?;
+    let refusals = stats.refusals.iter().map(|line| {
+        let bytes = show_size(line.refused_bytes);
+        (line.cause, format!("{} ({bytes})", line.refused_keys))
+    });
+    field("not admitted", causes(refusals))?;
+    if let Some(budget) = &stats.write_budget {
+        field(
+            "write budget",
+            format!(
+                "{} of {} spent in 24 hours, floor {:.2}",
+                show_size(budget.spent_bytes),
+                show_size(budget.day_bytes),
+                budget.floor_ratio
+            ),
+        )?;
+    }
     let waits = stats.waits_by_cause.iter();
     field(
         "waits",

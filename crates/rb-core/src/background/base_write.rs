@@ -200,7 +200,7 @@ fn base_entry<'a>(entry: &SnapshotEntry<'a>, more: &'a [u32], uuid: StoreUuid) -
         payload_len: entry.located.payload_len,
         payload_checksum: entry.located.payload_checksum,
         placement: entry.located.placement,
-        policy: 0,
+        policy: entry.note.0,
         expiry: entry.located.expiry,
         recency: entry.recency,
     }

@@ -279,6 +279,7 @@ impl Bases {
         refused.extend(write_header(io, &region, &header)?); // 4
         inner.flush(io, failed)?;
         check_writer(io, &writer.incarnation)?;
+        inner.save_keeping(io);
         aftermath.push(CommitEffects::of_failed(
             inner.count_failed(writer, refused),
         ));

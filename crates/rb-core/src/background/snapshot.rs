@@ -10,8 +10,8 @@ use crate::core::inner::Inner;
 use crate::counters::WaitCounter;
 use crate::log::delta::DeltaLog;
 use crate::stats::{
-    DiscardStats, DropStats, FailureStats, LatencyStats, ScrubStats, StoreStats, WaitStats,
-    WaitsStats,
+    BudgetStats, DiscardStats, DropStats, FailureStats, LatencyStats, RefusedStats, ScrubStats,
+    StoreStats, WaitStats, WaitsStats,
 };
 
 pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
@@ -66,6 +66,15 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         },
         device: inner.lanes.requests.stats(),
         expired: get(&counters.expired),
+        refused: RefusedStats {
+            policy: counters.refused_by_policy.stats(),
+            budget: counters.refused_by_budget.stats(),
+        },
+        budget: inner.keeping.budget(inner).map(|budget| BudgetStats {
+            bytes_per_day: budget.per_day(),
+            spent_bytes: budget.spent(),
+            floor: budget.floor(),
+        }),
         commits: get(&counters.commits),
         checkpoints: get(&counters.checkpoints),
         metadata_write_errors: get(&counters.metadata_write_errors),

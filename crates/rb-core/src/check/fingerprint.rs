@@ -39,6 +39,7 @@ impl Store {
             flushing,
             counters: _,
             recovery: _,
+            keeping,
             direct: _,
             writer,
         } = &**self.inner();
@@ -47,6 +48,7 @@ impl Store {
         show("poison", format_args!("{poison:?}"));
         let held = (flushing.is_locked(), self.is_closing());
         show("held", format_args!("{held:?}"));
+        show("keeping", format_args!("{keeping:?}"));
         let Services {
             checkpointer,
             validator,

@@ -229,6 +229,7 @@ impl Inner {
                     .check_writer(clock, &writer.incarnation)
                     .map(|()| failed)
             })
+            .inspect(|_| self.save_spending(&mut committer.io))
             .and_then(|failed| self.check_size().map(|()| failed));
         if let Err(error) = &written {
             // Under the committer's lock: a next commit would otherwise succeed behind a gap in the

@@ -11,6 +11,7 @@ use rb_io::{Arena, Buffer, Patience, PlacementId};
 
 use crate::core::direct::Direct;
 use crate::core::gate::{Gate, Pass};
+use crate::core::keeping::Keeping;
 use crate::core::poison::Poison;
 use crate::core::writer::Writer;
 use crate::counters::Counters;
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) direct: Direct,
     pub(crate) recovery: RecoveryReport,
+    /// The write budget, and the state of policy and budget on the device.
+    pub(crate) keeping: Keeping,
     /// Write-side state; `None` if the store is read-only.
     pub(crate) writer: Option<Writer>,
 }

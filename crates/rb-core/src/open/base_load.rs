@@ -6,7 +6,7 @@ use rb_format::{
     LOG_BLOCK_PAYLOAD, MoreSlots, Record, SectionScratch, Superblock, decode_directory,
     decode_section_with, log_blocks, padded_len,
 };
-use rb_index::{LoadEntry, Loader, NewEntry, SlotId};
+use rb_index::{LoadEntry, Loader, NewEntry, Note, SlotId};
 use rb_io::Buffer;
 
 use crate::error::Error;
@@ -251,6 +251,7 @@ fn claim<'a>(loader: &Loader<'_>, entry: &BaseEntry<'a>, more: &'a [SlotId]) -> 
         },
         generation: entry.generation.0,
         recency: entry.recency,
+        note: Note(entry.policy),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Options of recovery, and the index that it fills.
 
+use std::sync::Arc;
+
 use rb_format::Geometry;
-use rb_index::{Index, LoadReport, Loader};
+use rb_index::{Index, LoadReport, Loader, PolicyFactory};
 
 use crate::clock::{Random, SystemRandom, draw};
 use crate::error::{Error, OpenError};
@@ -11,13 +13,17 @@ use crate::options::{OnLostMetadata, StoreOptions};
 use crate::trace;
 
 /// Options of recovery.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct RecoverOptions {
     shards: u32,
     /// The secret of [`rb_index::IndexOptions`]. Keys come from outside: with a public hash, an
     /// attacker could choose thousands of keys for one bucket of one shard's table, and each
     /// operation on one of them would probe all.
     secret: [u8; 16],
+    /// `None` for the default.
+    policy: Option<Arc<dyn PolicyFactory>>,
+    /// What a policy saved in an earlier session; empty if nothing is known.
+    pub(crate) saved_policy: Vec<u8>,
     /// True if slot headers are scanned when metadata is lost.
     pub(crate) scans: bool,
     /// True if a log that is out of order is an error; see `log/order.rs`.
@@ -35,6 +41,7 @@ impl RecoverOptions {
         let options = RecoverOptions {
             scans: options.on_lost_metadata == OnLostMetadata::Scan,
             check_order: cfg!(debug_assertions) || options.simulator.is_some(),
+            policy: options.policy.clone(),
             ..RecoverOptions::of(shards, options.random.as_ref())?
         };
         Ok(options)
@@ -51,6 +58,8 @@ impl RecoverOptions {
         Ok(RecoverOptions {
             shards,
             secret,
+            policy: None,
+            saved_policy: Vec::new(),
             scans: true,
             check_order: false,
         })
@@ -72,7 +81,12 @@ impl RecoverOptions {
         };
         let need = options.bytes() + options.loader_bytes();
         memory::check("memory for the index", need)?;
-        Index::new(options).map_err(memory::index_error)
+        let mut index = Index::new(options).map_err(memory::index_error)?;
+        if let Some(policy) = &self.policy {
+            let used = index.use_policy(policy.as_ref(), &self.saved_policy);
+            used.map_err(memory::index_error)?;
+        }
+        Ok(index)
     }
 }
 

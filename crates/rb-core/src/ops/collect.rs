@@ -41,15 +41,23 @@ struct Free {
 }
 
 impl Collector<'_> {
-    /// Takes up to `count` slots of a class, for as many values of one slot: free ones first, then
-    /// evicted ones, then any freed in the meantime. While slots wait for a commit and no others
-    /// are left, it commits and tries again.
-    pub(crate) fn take(&self, class: u8, count: usize) -> Result<Vec<SlotId>, Error> {
+    /// Takes up to a slot of a class for each value of one slot: free ones first, then evicted ones, then
+    /// any freed in the meantime. While slots wait for a commit and no others are left, it commits and
+    /// tries again. Evicts nothing for the first value that the policy refuses
+    /// ([`Index::evict_for`](rb_index::Index::evict_for)) and those after it, and then returns true, too.
+    pub(crate) fn take(
+        &self,
+        class: u8,
+        hashes: &[Option<u64>],
+    ) -> Result<(Vec<SlotId>, bool), Error> {
+        let count = hashes.len();
         let mut slots = Vec::with_capacity(count);
         for _ in 0..COMMITS_MAX {
             self.take_free(class, count, &mut slots);
             if slots.len() < count {
-                self.evict(class, count, &mut slots);
+                if self.evict(class, hashes, &mut slots) {
+                    return Ok((slots, true));
+                }
                 self.take_free(class, count, &mut slots);
             }
             if slots.len() == count {
@@ -65,7 +73,7 @@ impl Collector<'_> {
                 return Err(error);
             }
         }
-        Ok(slots)
+        Ok((slots, false))
     }
 
     /// Takes `count` slots of a class for one value, all or none. `None` means that there are not
@@ -144,18 +152,20 @@ impl Collector<'_> {
         }
     }
 
-    /// Evicts entries until there are `count` slots.
-    fn evict(&self, class: u8, count: usize, slots: &mut Vec<SlotId>) {
+    /// Evicts entries until there is a slot for each value. Returns true if the policy has refused one.
+    fn evict(&self, class: u8, hashes: &[Option<u64>], slots: &mut Vec<SlotId>) -> bool {
         let (index, mut evicted) = (&self.inner.index, Vec::new());
-        {
+        let (_, refused) = {
             let _shared = self.writer.evicting[usize::from(class)].read();
-            index.evict_least(class, count - slots.len(), &mut evicted);
-        }
+            index.evict_for(class, &hashes[slots.len()..], &mut evicted)
+        };
         self.notify_evicted(&evicted);
         slots.extend(evicted.iter().flat_map(Evicted::slots));
         // The last entry may have had more slots than were missing.
+        let count = hashes.len();
         index.free_evicted(slots.get(count..).unwrap_or_default());
         slots.truncate(count);
+        refused
     }
 
     /// Notifies the observer before any of the evictions can become durable, and before any of the

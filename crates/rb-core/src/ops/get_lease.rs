@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rb_index::{Hints, LockPurpose};
+use rb_index::{Hints, LockPurpose, Purpose};
 use rb_io::Loan;
 
 use crate::core::expiry::Expiry;
@@ -12,6 +12,7 @@ use crate::counters::add;
 use crate::ops::get_batch::GetBatch;
 use crate::ops::get_hit::{PendingGet, Read, Target};
 use crate::ops::groups::by_shard;
+use crate::ops::judging::Judging;
 use crate::simulator::SwitchPoint;
 
 /// Step 1 of a get into the caller's memory, one loan per key.
@@ -39,7 +40,8 @@ pub(crate) fn lease(
     let mut answers = Vec::new();
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.prefetch(&hashes);
-    let mut hits = Vec::with_capacity(keys.len());
+    let mut hits: Vec<PendingGet> = Vec::with_capacity(keys.len());
+    let mut judging = Judging::new(inner, &hashes);
     let mut misses = 0;
     let mut expiry = Expiry::new(inner);
     // Their loans end below, with no lock held: that calls `Arena::when_free`'s callbacks.
@@ -56,6 +58,7 @@ pub(crate) fn lease(
                 misses += 1;
                 continue;
             };
+            judging.found(at, lease.note());
             let target = target(at);
             if let Err(error) = target.check(lease.located().payload_len as usize) {
                 shard.release(lease);
@@ -76,6 +79,10 @@ pub(crate) fn lease(
                 lease,
             });
         }
+    }
+    let notes = judging.judge(inner, batch, Purpose::Lease);
+    for hit in &mut hits {
+        hit.lease.set_note(notes.of(hit.at));
     }
     add(&inner.counters.misses, misses);
     drop(unused);

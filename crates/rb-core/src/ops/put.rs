@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::error::Error;
+use crate::ops::admission::Ended;
 use crate::ops::batch::run_sealed;
 use crate::ops::put_batch::{Prepared, PutAnswers, PutBatch};
 use crate::ops::put_plan::{Plan, PlannedPut, Put, PutOutcome, PutResult, parts, plan, settle};
@@ -40,14 +41,14 @@ pub(crate) fn put_many(
         followers,
     } = plan(inner, puts, options); // 1
     let mut ticket = 0;
-    let mut waits = Waits::of(inner);
+    let (ended, mut waits) = (Ended::default(), Waits::of(inner));
     let mut parts = parts(inner, writer, planned, usize::MAX);
     // What has its memory waits for no other part, which may wait for that memory.
     parts.sort_by_key(|part| part.iter().any(PlannedPut::needs_buffer));
     for part in parts {
         // `prepare` consumes the part; the positions are needed if it fails.
         let positions: Vec<usize> = part.iter().map(|planned| planned.at).collect();
-        let prepared = PutBatch::prepare(inner, writer, part, options, &mut waits); // 2
+        let prepared = PutBatch::prepare(inner, writer, part, options, &ended, &mut waits); // 2
         match prepared {
             Ok(prepared) => {
                 let done = write(inner, prepared, &mut waits); // 3, 4

@@ -23,6 +23,7 @@ use crate::core::waits::Waits;
 use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
+use crate::ops::admission::Ended;
 use crate::ops::put::{not_durable, write, written};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
@@ -96,6 +97,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         threads: Arc::clone(threads),
         options,
         is_only,
+        ended: Ended::default(),
         turns: Turns::new(parts, waits, done),
         begun: Begun::default(),
     });
@@ -211,6 +213,7 @@ struct Call<T: Send + 'static> {
     options: PutOptions,
     /// True if the batch has one part.
     is_only: bool,
+    ended: Ended,
     turns: Turns<Part, Done<T>>,
     begun: Begun,
 }
@@ -234,7 +237,7 @@ impl<T: Send + 'static> Call<T> {
         part = part.with(inner, buffers);
         // With buffers, prepare the batch in this thread if nothing blocks.
         if self.is_only {
-            match PutBatch::prepare_now(inner, writer, part.planned, self.options) {
+            match PutBatch::prepare_now(inner, writer, part.planned, self.options, &self.ended) {
                 Ok(batch) => return self.start(batch),
                 Err(planned) => part.planned = planned,
             }
@@ -267,8 +270,10 @@ impl<T: Send + 'static> Call<T> {
             let Part {
                 planned, positions, ..
             } = part;
-            let prepared = outcome
-                .and_then(|()| PutBatch::prepare(inner, writer, planned, call.options, waits)); // 2
+            let (options, ended) = (call.options, &call.ended);
+            let prepared = outcome.and_then(|()| {
+                PutBatch::prepare(inner, writer, planned, options, ended, waits) // 2
+            });
             call.turns.waited(*waits);
             match prepared {
                 Ok(prepared) => call.start(PutBatch::seal_all(prepared)), // 3
@@ -295,7 +300,8 @@ impl<T: Send + 'static> Call<T> {
             Err(error) => return self.refuse(part, &error),
         };
         let planned = own(inner, part.planned, buffers);
-        let prepared = PutBatch::prepare(inner, writer, planned, self.options, &mut waits); // 2
+        let (options, ended) = (self.options, &self.ended);
+        let prepared = PutBatch::prepare(inner, writer, planned, options, ended, &mut waits); // 2
         match prepared {
             Ok(prepared) => {
                 let done = write(inner, prepared, &mut waits); // 3, 4

@@ -16,7 +16,10 @@ use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::log::delta::{LogReservation, LogSpace};
+use crate::ops::admission::Ended;
 use crate::ops::batch::Batch;
+use crate::ops::budgeting::pay_back;
+use crate::ops::collect::Collector;
 use crate::ops::put_pending::{PendingPut, Source};
 use crate::ops::put_plan::{Payload, PlannedPut, PutOutcome, PutResult, take_buffers};
 use crate::ops::slots::{Taken, take_slots};
@@ -61,6 +64,7 @@ impl PutBatch {
         writer: &Writer,
         planned: Vec<PlannedPut<'a>>,
         options: PutOptions,
+        ended: &Ended,
         waits: &mut Waits,
     ) -> Result<Prepared<'a>, Error> {
         let buffers = take_buffers(inner, &planned, &mut waits.resources)?;
@@ -71,9 +75,16 @@ impl PutBatch {
         let counter = &inner.counters.waits.slots;
         let taken = counter.during(&mut waits.resources, |patience| {
             writer.committing(patience, || {
-                take_slots(inner, writer, &planned, options.mode, near, true) // 2
+                let collector = Collector {
+                    inner,
+                    writer,
+                    near,
+                    may_commit: true,
+                };
+                take_slots(&collector, &planned, options.mode, ended.get()) // 2
             })
         });
+        end_if_refused(ended, &taken);
         Ok(PutBatch::new(
             inner,
             reservation,
@@ -92,6 +103,7 @@ impl PutBatch {
         writer: &Writer,
         planned: Vec<PlannedPut<'a>>,
         options: PutOptions,
+        ended: &Ended,
     ) -> Result<PutBatch, Vec<PlannedPut<'a>>> {
         let bytes: usize = planned.iter().map(|planned| planned.payload.len()).sum();
         if bytes > NOW_BYTES {
@@ -102,7 +114,13 @@ impl PutBatch {
             return Err(planned);
         };
         let near = near(inner, options);
-        let taken = take_slots(inner, writer, &planned, options.mode, near, false);
+        let collector = Collector {
+            inner,
+            writer,
+            near,
+            may_commit: false,
+        };
+        let taken = take_slots(&collector, &planned, options.mode, ended.get());
         let is_busy = |taken: &Taken| matches!(taken, Taken::Failed(Error::Busy { .. }));
         // Some slots need a commit first. Give everything back and leave that to a worker.
         if taken.iter().any(is_busy) {
@@ -113,6 +131,7 @@ impl PutBatch {
             }
             return Err(planned);
         }
+        end_if_refused(ended, &taken);
         let buffers = Vec::new();
         let prepared = PutBatch::new(inner, reservation, options, planned, taken, buffers);
         Ok(PutBatch::seal_all(prepared))
@@ -177,8 +196,19 @@ impl PutBatch {
                     batch.writings.push(writing);
                     sources.push(source);
                 }
-                Taken::Exists(ticket) => batch.answer(planned.at, Ok(PutOutcome::Existed), ticket),
-                Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
+                Taken::Exists(ticket) => {
+                    pay_back(inner, &planned);
+                    batch.answer(planned.at, Ok(PutOutcome::Existed), ticket);
+                }
+                Taken::NotAdmitted => {
+                    inner.counters.refused_by_policy.add(planned.payload.len());
+                    pay_back(inner, &planned);
+                    batch.answer(planned.at, Ok(PutOutcome::NotAdmitted), 0);
+                }
+                Taken::Failed(error) => {
+                    pay_back(inner, &planned);
+                    batch.answer(planned.at, Err(error), 0);
+                }
             }
         }
         assert!(
@@ -429,6 +459,13 @@ impl Batch for PutBatch {
             done.answers.push((writing.at, Err(late.clone())));
         }
         done
+    }
+}
+
+/// Ends the batch, over all its parts, if a put was refused.
+fn end_if_refused(ended: &Ended, taken: &[Taken]) {
+    if taken.iter().any(|taken| matches!(taken, Taken::NotAdmitted)) {
+        ended.set();
     }
 }
 

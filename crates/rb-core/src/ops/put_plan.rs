@@ -15,6 +15,7 @@ use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::LogSpace;
+use crate::ops::budgeting::pay;
 use crate::options::PutOptions;
 use crate::simulator::SwitchPoint;
 use crate::value::ValueBuf;
@@ -133,6 +134,10 @@ pub enum PutOutcome {
     Existed,
     /// A later put or remove of the key, possibly of the same batch, took its place.
     Superseded,
+    /// The value was not written, because the eviction policy holds it to be worth less than what it would replace, or
+    /// because nothing is left of the write budget. The key had no entry. The put has no effect, as if its value had been
+    /// evicted at that moment.
+    NotAdmitted,
 }
 
 impl PutOutcome {
@@ -239,12 +244,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) followers: Vec<(usize, usize)>,
 }
 
-/// Completes the results of the followers: if the put that was written for them failed, they fail,
-/// too, because nothing of the key was written.
+/// Completes the results of the followers: if the put that was to be written for them failed or was not
+/// admitted, so were they, because nothing of the key was written.
 pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
     for &(follower, writer) in followers {
-        if let Err(error) = answers[writer].clone() {
-            answers[follower] = Err(error);
+        if let result @ (Err(_) | Ok(PutOutcome::NotAdmitted)) = answers[writer].clone() {
+            answers[follower] = result;
         }
     }
 }
@@ -316,6 +321,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
             });
         }
     }
+    pay(inner, &mut planned, &mut answers);
     inner.switch(SwitchPoint::PutPlanned);
     Plan {
         planned,
@@ -354,8 +360,8 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<Checked, E
 }
 
 /// Splits a batch into parts of at most half the buffer memory and `payload_max` bytes of values (or
-/// one put), with as many records as one log reservation holds. Later keys go first; each part is
-/// grouped by shard, last key first.
+/// one put), with as many records as one log reservation holds. Later keys go first, unless the policy judges
+/// batches; each part is grouped by shard, last key first.
 pub(crate) fn parts<'a>(
     inner: &Inner,
     writer: &Writer,
@@ -378,6 +384,10 @@ pub(crate) fn parts<'a>(
         let mut part = planned.split_off(planned.len() - count);
         part.sort_unstable_by_key(|planned| (planned.shard, Reverse(planned.at)));
         parts.push(part);
+    }
+    if inner.index.judges() {
+        // The first key that is refused ends the batch. Its order of use is known from the positions.
+        parts.reverse();
     }
     parts
 }

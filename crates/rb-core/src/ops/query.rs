@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rb_index::{Hints, Lease, LockPurpose, SnapshotEntry};
+use rb_index::{Hints, Lease, LockPurpose, Note, Place, Purpose, ShardGuard, SnapshotEntry};
 
 use crate::core::entry_scan::EntryScan;
 use crate::core::expiry::{Expiry, is_over, now, time_of};
 use crate::core::inner::Inner;
 use crate::ops::groups::by_shard;
+use crate::ops::judging::{Judging, Notes};
 
 /// Facts about a live entry that the store knows without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,16 +117,23 @@ impl Drop for Pin {
 
 /// Leases each key that exists, with one lock hold per touched shard.
 pub(crate) fn lookup_and_pin(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<Option<Pin>> {
-    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
     let mut pins: Vec<Option<Pin>> = keys.iter().map(|_| None).collect();
-    each(inner, keys, |shard_number, shard, at, hash| {
-        pins[at] = shard.lease(hash, keys[at], batch.at(at)).map(|lease| Pin {
+    let notes = each(inner, keys, hints, Purpose::Lease, |shard, at, hash, place| {
+        let lease = shard.lease(hash, keys[at], place)?;
+        let note = lease.note();
+        pins[at] = Some(Pin {
             inner: Arc::clone(inner),
             len: lease.located().payload_len as usize,
-            shard: shard_number,
+            shard: shard.shard(),
             lease: Some(lease),
         });
+        Some(note)
     });
+    for (at, pin) in pins.iter_mut().enumerate() {
+        if let Some(lease) = pin.as_mut().and_then(|pin| pin.lease.as_mut()) {
+            lease.set_note(notes.of(at));
+        }
+    }
     pins
 }
 
@@ -154,10 +162,11 @@ pub(crate) fn unpin(inner: &Arc<Inner>, pins: Vec<Pin>) {
 
 /// Returns for each key whether it exists. Recency does not change.
 pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
-    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
     let mut found = vec![false; keys.len()];
-    each(inner, keys, |_, shard, at, hash| {
-        found[at] = shard.probe(hash, keys[at], batch.at(at)).is_some();
+    each(inner, keys, hints, Purpose::Probe, |shard, at, hash, place| {
+        let known = shard.probe(hash, keys[at], place);
+        found[at] = known.is_some();
+        known
     });
     found
 }
@@ -165,32 +174,44 @@ pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<
 /// Marks each existing key as recently used, the batch's first as the most recent. Returns for each
 /// key whether it exists.
 pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
-    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
     let mut found = vec![false; keys.len()];
-    each(inner, keys, |_, shard, at, hash| {
-        found[at] = shard.touch(hash, keys[at], batch.at(at));
+    each(inner, keys, hints, Purpose::Touch, |shard, at, hash, place| {
+        let known = shard.touch(hash, keys[at], place);
+        found[at] = known.is_some();
+        known
     });
     found
 }
 
-/// Visits each key under its shard's lock; visits none if the store is closed.
+/// Visits each key under its shard's lock, and then lets the policy judge the batch; visits none if the store is closed.
+/// `visit` returns what the policy knows of a key that it has found. Returns its verdicts.
 fn each(
     inner: &Inner,
     keys: &[&[u8]],
-    mut visit: impl FnMut(usize, &mut rb_index::ShardGuard<'_>, usize, u64),
-) {
-    let Ok(_pass) = inner.enter() else { return };
-    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
+    hints: Hints,
+    purpose: Purpose,
+    mut visit: impl FnMut(&mut ShardGuard<'_>, usize, u64, Place) -> Option<Note>,
+) -> Notes {
+    let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
+    let pass = inner.enter();
+    let open = pass.is_ok();
+    let hashed = keys.iter().filter(|_| open);
+    let hashes: Vec<u64> = hashed.map(|key| inner.hash(key)).collect();
     inner.prefetch(&hashes);
+    let mut judging = Judging::new(inner, &hashes);
     let mut expiry = Expiry::new(inner);
-    for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
+    for group in by_shard(hashes.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
             expiry.apply(&mut shard, hashes[at], keys[at]);
-            visit(group.shard, &mut shard, at, hashes[at]);
+            if let Some(note) = visit(&mut shard, at, hashes[at], batch.at(at)) {
+                judging.found(at, note);
+            }
         }
     }
+    let notes = judging.judge(inner, batch, purpose);
     expiry.notify();
+    notes
 }
 
 /// Entries copied per hold of a shard's lock.

@@ -10,8 +10,8 @@ use smallvec::smallvec;
 use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::SlotIds;
-use crate::core::writer::Writer;
 use crate::error::Error;
+use crate::ops::admission::Admission;
 use crate::ops::collect::Collector;
 use crate::ops::put_plan::PlannedPut;
 use crate::simulator::SwitchPoint;
@@ -22,20 +22,20 @@ pub(crate) enum Taken {
     Slots(Reservation, SlotIds),
     /// No slots: the key exists and is kept. It is durable once this ticket is.
     Exists(u64),
+    /// No slots: the key had no entry, and the policy refused it, or one before it in its batch.
+    NotAdmitted,
     Failed(Error),
 }
 
-/// Takes and reserves the slots of each key, preferably those last written with the placement id
-/// `near` (0: none). Returns the outcomes in the order of `wanted`. Without `may_commit`, keys whose slots
-/// wait for a commit fail with `Busy`.
+/// Takes and reserves the slots of each key. Returns the outcomes in the order of `wanted`. If the policy has refused a key
+/// of an earlier part of the batch, `ended`, it refuses all that have no entry.
 pub(crate) fn take_slots(
-    inner: &Inner,
-    writer: &Writer,
+    collector: &Collector<'_>,
     wanted: &[PlannedPut<'_>],
     mode: PutMode,
-    near: u16,
-    may_commit: bool,
+    ended: bool,
 ) -> Vec<Taken> {
+    let Collector { inner, writer, .. } = *collector;
     let no_space = |wanted: &PlannedPut<'_>| {
         Taken::Failed(Error::NoSpace {
             slots: wanted.slots,
@@ -60,27 +60,33 @@ pub(crate) fn take_slots(
         });
         needy.retain(|&at| !matches!(taken[at], Taken::Exists(_)));
     }
-    let collector = Collector {
-        inner,
-        writer,
-        near,
-        may_commit,
-    };
+    let mut admission = Admission::new(inner, wanted, &needy, mode, ended);
     let mut slots: Vec<Option<SlotIds>> = vec![None; wanted.len()];
     for class in 0..inner.geometry.classes() as u8 {
         // In key order: if slots run out the last keys fail, and neighbours in the batch become
         // neighbours on the device.
         let mut of_class = needy.clone();
         of_class.retain(|&at| wanted[at].class == class);
-        of_class.sort_unstable_by_key(|&at| wanted[at].at);
+        of_class.sort_unstable_by_key(|&at| (admission.is_fresh(at), wanted[at].at));
+        let mut refuse = |refused: &[usize]| {
+            let refused = refused.iter();
+            refused.for_each(|&at| taken[at] = Taken::NotAdmitted);
+        };
+        refuse(&admission.split_refused(&mut of_class));
         let (single, several): (Vec<usize>, Vec<usize>) =
             of_class.into_iter().partition(|&at| wanted[at].slots == 1);
-        match collector.take(class, single.len()) {
-            Ok(found) => {
+        let hashes = single.iter().map(|&at| admission.hash(at));
+        match collector.take(class, &hashes.collect::<Vec<_>>()) {
+            Ok((found, refused)) => {
                 assert!(
                     found.len() <= single.len(),
                     "a slot that no key takes would be lost"
                 );
+                if refused {
+                    let (first, others) = (single[found.len()], &single[found.len()..]);
+                    admission.refused(first);
+                    refuse(others);
+                }
                 for (at, slot) in single.into_iter().zip(found) {
                     slots[at] = Some(smallvec![slot]);
                 }
@@ -90,6 +96,10 @@ pub(crate) fn take_slots(
                 .for_each(|at| taken[at] = Taken::Failed(error.clone())),
         }
         for at in several {
+            if !admission.admits(at) {
+                taken[at] = Taken::NotAdmitted;
+                continue;
+            }
             match collector.take_together(class, wanted[at].slots) {
                 Ok(found) => slots[at] = found,
                 Err(error) => taken[at] = Taken::Failed(error),
@@ -131,7 +141,7 @@ fn existing(shard: &mut ShardGuard<'_>, wanted: &PlannedPut<'_>) -> Option<u64> 
 }
 
 /// Visits these positions, which must be grouped by shard, with one lock hold per shard.
-fn each(
+pub(crate) fn each(
     inner: &Inner,
     wanted: &[PlannedPut<'_>],
     positions: &[usize],

@@ -5,6 +5,7 @@ use std::mem::{offset_of, size_of};
 
 use crate::base::{BaseHeaderBytes, EntryBytes, SectionBytes};
 use crate::continuation::ContinuationBytes;
+use crate::policy_state::PolicyStateBytes;
 use crate::incarnation::IncarnationBytes;
 use crate::log::{BadSlotBytes, CloseBytes, LogBlockBytes, PutBytes, RemoveBytes};
 use crate::slot_header::SlotHeaderBytes;
@@ -39,6 +40,8 @@ pub enum Structure {
     DirectoryEntry,
     /// The header of a base's section.
     SectionHeader,
+    /// The header of the state of the eviction policy.
+    PolicyState,
 }
 
 /// Position of a field in its structure.
@@ -66,7 +69,7 @@ macro_rules! places {
 impl Structure {
     /// All structures.
     #[cfg(test)]
-    pub(crate) const ALL: [Structure; 13] = [
+    pub(crate) const ALL: [Structure; 14] = [
         Structure::Superblock,
         Structure::Run,
         Structure::Incarnation,
@@ -80,6 +83,7 @@ impl Structure {
         Structure::BaseHeader,
         Structure::DirectoryEntry,
         Structure::SectionHeader,
+        Structure::PolicyState,
     ];
 
     /// Returns its name, which is also its heading in `docs/format.md`.
@@ -99,6 +103,7 @@ impl Structure {
             Structure::BaseHeader => "Base header",
             Structure::DirectoryEntry => "Directory entry",
             Structure::SectionHeader => "Section header",
+            Structure::PolicyState => "Policy state",
         }
     }
 
@@ -120,6 +125,7 @@ impl Structure {
             Structure::BaseHeader => size_of::<BaseHeaderBytes>(),
             Structure::DirectoryEntry => size_of::<EntryBytes>(),
             Structure::SectionHeader => size_of::<SectionBytes>(),
+            Structure::PolicyState => size_of::<PolicyStateBytes>(),
         }
     }
 
@@ -172,6 +178,10 @@ impl Structure {
             Structure::DirectoryEntry => {
                 places!(EntryBytes: offset, stored_len, raw_len, hash_first, hash_last,
                 log_sequence, checksum, entries, reserved)
+            }
+            Structure::PolicyState => {
+                places!(PolicyStateBytes: magic, version, budget_len, uuid, epoch, sequence,
+                policy_len, data_checksum, reserved, checksum)
             }
             Structure::SectionHeader => {
                 places!(SectionBytes: magic, version, section, uuid, epoch, base_sequence, raw_len,

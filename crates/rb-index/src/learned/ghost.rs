@@ -73,6 +73,11 @@ impl Ghosts {
         })
     }
 
+    /// Lookups in a step of the stamps, to which gaps are known.
+    pub(super) fn step(&self) -> u32 {
+        self.step
+    }
+
     /// Returns whether a key is remembered for the whole window, by its hash.
     #[inline]
     pub(super) fn is_strong(hash: u64) -> bool {

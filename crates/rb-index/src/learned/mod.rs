@@ -9,6 +9,7 @@
 //!                     duel.rs    which of four arms drives, by shadows over the sample
 //! put                 shared.rs  admits the keys that are worth at least theta times the next victim
 //! eviction            tails.rs   the shard whose tail is worth least
+//! restart             saved.rs   what was learned
 //! ```
 //!
 //! Every list of a class is in the order of use, so its tail has the highest age, and only tails are compared.
@@ -19,6 +20,7 @@ mod duel;
 mod ghost;
 mod note;
 mod sample;
+mod saved;
 mod shard;
 mod shared;
 mod tails;

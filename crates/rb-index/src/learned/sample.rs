@@ -11,6 +11,7 @@
 use super::ages::Ages;
 use super::class::CLASSES;
 use super::duel::{ARMS, Arm, Scores};
+use super::saved::Saved;
 use super::value::{Counts, Values};
 
 /// Entries of a bucket; the oldest one is overwritten.
@@ -135,6 +136,23 @@ impl Sample {
     /// Mean number of counted references of a chain.
     pub(super) fn references_of_chain(&self) -> f64 {
         f64::from(self.noted) / f64::from(self.chains.max(1))
+    }
+
+    /// The evidence and the scores, with the number of the arm that drives.
+    pub(super) fn save(&self, arm: u32) -> Saved {
+        Saved {
+            arm,
+            noted: self.noted,
+            chains: self.chains,
+            scores: self.scores,
+            counts: self.counts.clone(),
+        }
+    }
+
+    /// Continues with the evidence and the scores of an earlier session.
+    pub(super) fn restore(&mut self, saved: Saved) {
+        (self.noted, self.chains) = (saved.noted, saved.chains);
+        (self.scores, self.counts) = (saved.scores, saved.counts);
     }
 
     /// Halves the weight of all evidence.
@@ -265,7 +283,7 @@ impl Sample {
             Some(at) => {
                 let entry = *self.entry(at);
                 let age = sampled.time.wrapping_sub(entry.time);
-                self.noted += 1;
+                self.noted = self.noted.saturating_add(1);
                 self.counts.references[usize::from(entry.class)][ages.bucket(age)] += 1;
                 self.unlink(at);
                 at

@@ -154,7 +154,7 @@ impl Policy for OfShard {
             count: 0,
             last: false,
         };
-        let mut time = now;
+        let time;
         let verdict = match origin {
             Origin::Put(place) => {
                 time = time_of(now, place.position);
@@ -166,9 +166,14 @@ impl Policy for OfShard {
                     last: known.strong,
                 })
             }
-            Origin::Saved(note) => Verdict::read(note)
-                .filter(|verdict| usize::from(verdict.class) < CLASSES)
-                .unwrap_or(unknown),
+            Origin::Saved { note, uses_ago } => {
+                // Lookups are most of the uses.
+                let ago = u32::try_from(uses_ago).unwrap_or(u32::MAX);
+                time = now.wrapping_sub(ago.min(self.shared.window));
+                Verdict::read(note)
+                    .filter(|verdict| usize::from(verdict.class) < CLASSES)
+                    .unwrap_or(unknown)
+            }
         };
         let kept = Kept {
             newer: NONE,
@@ -202,7 +207,8 @@ impl Policy for OfShard {
                 known.note()
             }
             Purpose::Lease => known.note(),
-            Purpose::Touch if found.pinned || gap < self.shared.again_within => Found {
+            // The time of a use says by its position which key of its batch was first.
+            Purpose::Touch if found.pinned || gap.saturating_sub(lookup.place.position) < self.shared.again_within => Found {
                 again: true,
                 ..known
             }

@@ -6,11 +6,13 @@ use super::duel::{ALL, Arm};
 use super::ghost::{Ghosts, Known};
 use super::note::{Found, Verdict};
 use super::sample::{Sample, Sampled, is_sampled};
+use super::saved::Saved;
 use super::tails::{Judgement, Next, Search, Tails};
 use super::value::{Measure, Values};
 use crate::memory::NoMemory;
+use crate::note::Note;
 use crate::place::Place;
-use crate::policy::{Judged, Purpose, Room, SharedPolicy};
+use crate::policy::{Admitted, Judged, Purpose, Room, SharedPolicy};
 use crate::sync::{Arc, Lock, Tally};
 
 /// Capacities of lookups that the ghosts and the sample remember.
@@ -47,6 +49,8 @@ pub(super) struct Shared {
     arm: Tally,
     /// False if that arm always drives.
     duels: bool,
+    /// The least value of what is written, as the bits of an `f32`.
+    floor: Tally,
     /// One key in so many is sampled, as a power of two.
     shift: u32,
     learning: Lock<Learning>,
@@ -69,14 +73,19 @@ impl Shared {
         let capacity = room.slots.iter().sum::<u64>().max(1);
         let lookups = |count: u64| u32::try_from(count).unwrap_or(u32::MAX / 4);
         let window = lookups(WINDOW * capacity);
-        let sample = Sample::new(capacity, window, ALL);
+        let mut sample = Sample::new(capacity, window, ALL);
         let budget = usize::try_from(Shared::bytes(room)).unwrap_or(usize::MAX);
         let ghosts = budget
             .saturating_sub(sample.bytes())
             .max(budget / GHOSTS_MIN);
+        let saved = Saved::decode(room.saved);
+        let arm = saved.as_ref().map(|saved| u64::from(saved.arm));
+        if let Some(saved) = saved {
+            sample.restore(saved);
+        }
         let slot_classes = room.slots.len();
         let searches = (0..slot_classes).map(|class| Lock::new(Search::new(class as u8)));
-        Ok(Shared {
+        let shared = Shared {
             ages: Ages::new(capacity),
             gaps: Gaps {
                 medium: lookups(capacity / MEDIUM_FROM),
@@ -90,8 +99,9 @@ impl Shared {
             tails: Tails::new(slot_classes, room.shards),
             searches: searches.collect(),
             values: Lock::new(Arc::new(Values::new())),
-            arm: Tally::new(driver.unwrap_or(1) as u64),
+            arm: Tally::new(driver.map_or(arm.unwrap_or(1), |driver| driver as u64)),
             duels: driver.is_none(),
+            floor: Tally::default(),
             shift: sample.shift(),
             learning: Lock::new(Learning {
                 sample,
@@ -100,7 +110,13 @@ impl Shared {
             }),
             unseen: Tally::default(),
             unseen_chains: Tally::default(),
-        })
+        };
+        let values = {
+            let sample = &shared.learning.lock().sample;
+            Values::compute(&sample.counts, shared.measure(sample))
+        };
+        *shared.values.lock() = Arc::new(values);
+        Ok(shared)
     }
 
     /// Bytes of ghosts and sample, about.
@@ -137,7 +153,7 @@ impl Shared {
     }
 
     /// Returns what is known of each key: by its shard, by its ghost, or by the keys around it.
-    fn known(&self, keys: &[Judged], now: u32) -> (Vec<Option<Found>>, u8) {
+    fn known(&self, purpose: Purpose, keys: &[Judged], now: u32) -> (Vec<Option<Found>>, u8) {
         let mut deepest = 0;
         // Of the strong keys before this one the last two.
         let mut before = (true, true);
@@ -151,7 +167,8 @@ impl Shared {
                 known = ghost.map(|Known { count, gap, .. }| Found {
                     count,
                     gap_level: self.gaps.level(gap),
-                    again: false,
+                    // A touch of a batch that has just been looked up is no further use.
+                    again: purpose == Purpose::Touch && gap <= self.ghosts.step(),
                     counted: false,
                 });
             }
@@ -237,8 +254,16 @@ impl Shared {
 impl SharedPolicy for Shared {
     fn judge(&self, place: Place, purpose: Purpose, keys: &mut [Judged]) {
         let count = keys.len() as u32;
-        let start = self.clock.add(u64::from(count)) as u32;
-        let (all, deepest) = self.known(keys, start);
+        let start = self.now();
+        let (all, deepest) = self.known(purpose, keys, start);
+        let is_touch = purpose == Purpose::Touch;
+        // A key that is touched without an entry or a ghost may be one of many that were looked up a moment ago.
+        let is_again = |known: &Option<Found>| known.map_or(is_touch, |known| known.again);
+        if all.iter().all(is_again) {
+            keys.iter_mut().for_each(|key| key.note = Note::default());
+            return;
+        }
+        self.clock.add(u64::from(count));
         let ended = place.hints.chain_ended;
         let values = self.values();
         let fresh = new_part(deepest, ended);
@@ -258,11 +283,11 @@ impl SharedPolicy for Shared {
             if value >= best_value {
                 (best, best_value) = (class, value);
             }
-            let known = known.filter(|_| key.found);
-            key.note = Default::default();
-            if known.is_some_and(|known| known.again) {
+            key.note = Note::default();
+            if is_again(&known) {
                 continue;
             }
+            let known = known.filter(|_| key.found);
             if is_sampled(key.hash, self.shift) && !known.is_some_and(|known| known.counted) {
                 let list = best;
                 sampled.push(Sampled {
@@ -288,18 +313,55 @@ impl SharedPolicy for Shared {
         self.learn(&sampled, count, start.wrapping_add(count));
     }
 
-    fn admits(&self, slot_class: u8, hash: u64) -> bool {
-        let Arm::Learned { theta } = self.arm() else {
-            return true;
+    fn admits(&self, slot_class: u8, hashes: &[u64], free: usize) -> Admitted {
+        let floor = f32::from_bits(self.floor.get() as u32);
+        let theta = match self.arm() {
+            Arm::Learned { theta } => theta,
+            // A budget cannot be kept by what admits everything.
+            Arm::Lru => f32::from(floor > 0.0),
         };
-        let values = self.values();
-        let known = self.ghosts.get(hash, self.now());
-        let class = known.map_or(new_part(0, false), |known| known.class);
-        let next = self.next(slot_class, &values);
-        next.is_none_or(|next| values.of(class, 0) >= theta * next.value)
+        let mut admitted = Admitted {
+            worth: hashes.len(),
+            written: hashes.len(),
+        };
+        let (values, now) = (self.values(), self.now());
+        let judgement = Judgement {
+            arm: Arm::Learned { theta },
+            ..self.judgement(&values)
+        };
+        let next = (theta > 0.0 && free < hashes.len()).then(|| {
+            let mut search = self.searches.get(usize::from(slot_class))?.lock();
+            Some(search.next(&self.tails, &judgement)?.value)
+        });
+        let least = theta * next.flatten().unwrap_or(0.0);
+        for (at, &hash) in hashes.iter().enumerate() {
+            let known = self.ghosts.get(hash, now);
+            let value = values.of(known.map_or(new_part(0, false), |known| known.class), 0);
+            if value < floor {
+                admitted.written = admitted.written.min(at);
+            }
+            if at >= free && value < least {
+                admitted.worth = at;
+                admitted.written = admitted.written.min(at);
+                break;
+            }
+        }
+        admitted
+    }
+
+    fn set_floor(&self, floor: f64) {
+        let floor = (floor / self.capacity as f64) as f32;
+        self.floor.set(floor.to_bits().into());
     }
 
     fn next_shard(&self, slot_class: u8) -> Option<usize> {
         Some(self.next(slot_class, &self.values())?.shard)
+    }
+
+    fn save(&self, limit: usize) -> Vec<u8> {
+        let learning = self.learning.lock();
+        let saved = learning.sample.save(self.arm.get() as u32).encode();
+        drop(learning);
+        if saved.len() > limit { Vec::new() } else { saved }
     }
 }

@@ -29,7 +29,7 @@ impl Cache {
         })
         .unwrap();
         if let Some(factory) = factory {
-            index.use_policy(factory).unwrap();
+            index.use_policy(factory, &[]).unwrap();
         }
         let generation = 0;
         Cache { index, generation }
@@ -64,8 +64,9 @@ impl Cache {
         let missed_hashes: Vec<u64> = missed.iter().map(|&at| hashes[at]).collect();
         let (mut slots, mut evicted) = (Vec::new(), Vec::new());
         let free = self.index.take_free(0, missed.len(), &mut slots);
+        let wanted = missed_hashes[free..].iter().copied().map(Some);
         self.index
-            .evict_for(0, &missed_hashes[free..], &mut evicted);
+            .evict_for(0, &wanted.collect::<Vec<_>>(), &mut evicted);
         slots.extend(evicted.iter().map(|one| one.slot));
         for (&at, &slot) in missed.iter().zip(&slots).rev() {
             self.put(chain[at], slot, batch.at(at));
@@ -212,7 +213,7 @@ fn what_is_saved_of_an_entry_comes_back() {
     let before = notes(&cache.index);
     assert!(before.values().all(|note| *note != Note::default()));
     // A policy that takes over gets them, as a loader of a later session does.
-    cache.index.use_policy(&Learned::alone()).unwrap();
+    cache.index.use_policy(&Learned::alone(), &[]).unwrap();
     assert_eq!(notes(&cache.index), before);
     cache.index.audit().unwrap();
 }

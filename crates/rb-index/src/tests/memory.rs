@@ -2,7 +2,7 @@
 
 use crate::entry::Entry;
 use crate::tests::Random;
-use crate::{Index, IndexOptions, LoadEntry, NewEntry, Place, SlotId};
+use crate::{Index, IndexOptions, LoadEntry, Note, NewEntry, Place, SlotId};
 
 /// Bytes of a slab entry; checked at compile time in its module.
 const SLAB: f64 = size_of::<Entry>() as f64;
@@ -61,6 +61,7 @@ fn load_speed() {
             },
             generation: 1 + random.below(1 << 30),
             recency: random.below(1 << 20) as u32,
+            note: Note::default(),
         })
         .collect();
     for round in 0..5 {

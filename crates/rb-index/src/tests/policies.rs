@@ -52,7 +52,7 @@ impl Policy for Checking {
     fn insert(&mut self, new: &Resident, origin: Origin) {
         self.count(match origin {
             Origin::Put(_) => "put",
-            Origin::Saved(_) => "recovered",
+            Origin::Saved { .. } => "recovered",
         });
         assert!(!new.pinned);
         // Dense: no number is far above the highest number of concurrent entries.
@@ -121,7 +121,7 @@ fn index(shards: u32, policy: &dyn PolicyFactory) -> Index {
         secret: [3; 16],
     })
     .unwrap();
-    index.use_policy(policy).unwrap();
+    index.use_policy(policy, &[]).unwrap();
     index
 }
 

@@ -2,7 +2,7 @@
 
 use crate::metrics::metric::{Metric, Unit, by};
 
-pub(super) static METRICS: [Metric; 18] = [
+pub(super) static METRICS: [Metric; 20] = [
     Metric::counter(
         "raw_block_hits",
         "Keys for which a get returned the value.",
@@ -76,6 +76,25 @@ pub(super) static METRICS: [Metric; 18] = [
         "Entries dropped because an operation looked them up after their expiry.",
         |now| now.stats.expired.into(),
     ),
+    Metric::counters(
+        "raw_block_refused_puts",
+        &["reason"],
+        "Keys whose put was not admitted: by the eviction policy or by the write budget.",
+        |now| {
+            let refused = now.stats.refused.by_reason();
+            by(refused.map(|(reason, puts)| (reason, puts.keys)))
+        },
+    ),
+    Metric::counters(
+        "raw_block_refused",
+        &["reason"],
+        "Payload of these puts.",
+        |now| {
+            let refused = now.stats.refused.by_reason();
+            by(refused.map(|(reason, puts)| (reason, puts.bytes)))
+        },
+    )
+    .unit(Unit::Bytes),
     Metric::counters(
         "raw_block_waits",
         &["cause"],

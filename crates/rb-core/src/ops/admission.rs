@@ -1,0 +1,114 @@
+//! Admission of puts by the eviction policy: it refuses values that are worth less than what they would replace.
+//!
+//! A refused put has no effect, as if its value had been evicted at that moment. So only keys without an entry are
+//! refused: a put that replaces a value is always written, or the former value would stay.
+//!
+//! A batch is the chain of a request's blocks, and a block is worth nothing without those before it. So the first
+//! refusal ends the batch, over all its parts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rb_index::PutMode;
+
+use crate::core::inner::Inner;
+use crate::ops::put_plan::PlannedPut;
+use crate::ops::slots::each;
+
+/// Whether the policy has refused a key of a batch, for all its parts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    pub(crate) fn get(&self) -> bool {
+        // Parts that race are judged one by one: the flag only spares what follows a refusal.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The admission of a part of a batch.
+pub(crate) struct Admission<'a> {
+    inner: &'a Inner,
+    wanted: &'a [PlannedPut<'a>],
+    /// For each put, whether its key has no entry, so that it may be refused.
+    fresh: Vec<bool>,
+    /// The position in the batch from which on fresh keys are refused.
+    end: usize,
+}
+
+impl<'a> Admission<'a> {
+    /// `needy` are the puts that need slots, grouped by shard.
+    pub(crate) fn new(
+        inner: &'a Inner,
+        wanted: &'a [PlannedPut<'a>],
+        needy: &[usize],
+        mode: PutMode,
+        ended: bool,
+    ) -> Admission<'a> {
+        let judges = inner.index.judges();
+        let mut fresh = vec![judges; wanted.len()];
+        if judges && mode == PutMode::Replace && (ended || evicts(inner, wanted, needy)) {
+            each(inner, wanted, needy, |shard, at| {
+                fresh[at] = shard.get(wanted[at].hash, &wanted[at].key).is_none();
+            });
+        }
+        Admission {
+            inner,
+            wanted,
+            fresh,
+            end: if ended { 0 } else { usize::MAX },
+        }
+    }
+
+    pub(crate) fn is_fresh(&self, at: usize) -> bool {
+        self.fresh[at]
+    }
+
+    /// The hash of a key for the policy; `None` if it is admitted in any case.
+    pub(crate) fn hash(&self, at: usize) -> Option<u64> {
+        self.fresh[at].then(|| self.wanted[at].hash)
+    }
+
+    /// Notes that the policy has refused a key.
+    pub(crate) fn refused(&mut self, at: usize) {
+        self.end = self.end.min(self.wanted[at].at);
+    }
+
+    /// Moves the puts that follow a refused one out of `of_class`.
+    pub(crate) fn split_refused(&self, of_class: &mut Vec<usize>) -> Vec<usize> {
+        let follows = |at: &usize| self.fresh[*at] && self.wanted[*at].at >= self.end;
+        let (refused, left) = of_class.drain(..).partition(follows);
+        *of_class = left;
+        refused
+    }
+
+    /// Returns whether a put of several slots is admitted.
+    pub(crate) fn admits(&mut self, at: usize) -> bool {
+        let (put, index) = (&self.wanted[at], &self.inner.index);
+        if !self.fresh[at] {
+            return true;
+        }
+        if put.at >= self.end {
+            return false;
+        }
+        let admitted = index.free(put.class) >= put.slots as u64
+            || index.is_worth_evicting(put.class, put.hash);
+        if !admitted {
+            self.refused(at);
+        }
+        admitted
+    }
+}
+
+/// Returns whether these puts need more slots of a class than are free.
+fn evicts(inner: &Inner, wanted: &[PlannedPut<'_>], needy: &[usize]) -> bool {
+    (0..inner.geometry.classes() as u8).any(|class| {
+        let of_class = needy.iter().filter(|&&at| wanted[at].class == class);
+        let needed: usize = of_class.map(|&at| wanted[at].slots).sum();
+        needed > 0 && needed as u64 > inner.index.free(class)
+    })
+}

@@ -1,0 +1,96 @@
+//! Admission of puts by the write budget, before they take anything: it refuses values that nothing is left for, or that
+//! are worth less than a write.
+//!
+//! As with the policy's admission (`admission.rs`), only keys without an entry are refused, and the first refusal ends the
+//! batch. What is not written after all is paid back.
+
+use rb_index::{LockPurpose, Wanted};
+
+use crate::core::inner::Inner;
+use crate::core::pieces::buffer_bytes;
+use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult};
+
+/// Pays for the puts of a batch, which are in the order of its keys, and removes those that are refused.
+pub(crate) fn pay(inner: &Inner, planned: &mut Vec<PlannedPut<'_>>, answers: &mut [PutResult]) {
+    if !inner.keeping.has_budget() || planned.is_empty() {
+        return;
+    }
+    let wanted: Vec<Wanted> = planned.iter().map(wanted).collect();
+    let bytes: Vec<u64> = planned.iter().map(|put| price(put)).collect();
+    let all: u64 = bytes.iter().sum();
+    let pays_all = inner.index.admits(&wanted).written == wanted.len()
+        && inner.keeping.with(inner, |budget| {
+            let paid = budget.take(all);
+            budget.want(if paid { all } else { 0 });
+            paid
+        });
+    if pays_all {
+        return;
+    }
+    // Puts of keys that have entries decide nothing about the others.
+    let exists = existing(inner, planned);
+    let fresh: Vec<usize> = (0..planned.len()).filter(|&at| !exists[at]).collect();
+    let of_fresh: Vec<Wanted> = fresh.iter().map(|&at| wanted[at]).collect();
+    let admitted = inner.index.admits(&of_fresh);
+    let mut paid = exists.clone();
+    inner.keeping.with(inner, |budget| {
+        for at in (0..planned.len()).filter(|&at| exists[at]) {
+            budget.want(bytes[at]);
+            budget.charge(bytes[at]);
+        }
+        fresh[..admitted.worth]
+            .iter()
+            .for_each(|&at| budget.want(bytes[at]));
+        for &at in &fresh[..admitted.written] {
+            if !budget.take(bytes[at]) {
+                break;
+            }
+            paid[at] = true;
+        }
+    });
+    let mut at = 0;
+    planned.retain(|put| {
+        let keep = paid[at];
+        at += 1;
+        if !keep {
+            inner.counters.refused_by_budget.add(put.payload.len());
+            answers[put.at] = Ok(PutOutcome::NotAdmitted);
+        }
+        keep
+    });
+}
+
+/// Pays back for a put that was not written.
+pub(crate) fn pay_back(inner: &Inner, put: &PlannedPut<'_>) {
+    if inner.keeping.has_budget() {
+        inner.keeping.with(inner, |budget| budget.pay_back(price(put)));
+    }
+}
+
+/// Bytes that a put writes: its value in whole blocks, and a header for each slot.
+fn price(put: &PlannedPut<'_>) -> u64 {
+    buffer_bytes(put.payload.len(), put.slots) as u64
+}
+
+fn wanted(put: &PlannedPut<'_>) -> Wanted {
+    Wanted {
+        hash: put.hash,
+        class: put.class,
+        slots: u32::try_from(put.slots).expect("a value has few slots"),
+    }
+}
+
+/// Returns for each put whether its key has an entry. Takes the lock of each touched shard once.
+fn existing(inner: &Inner, planned: &[PlannedPut<'_>]) -> Vec<bool> {
+    let mut exists = vec![false; planned.len()];
+    let mut order: Vec<usize> = (0..planned.len()).collect();
+    order.sort_by_key(|&at| planned[at].shard);
+    for group in order.chunk_by(|&one, &other| planned[one].shard == planned[other].shard) {
+        let shard = planned[group[0]].shard;
+        let shard = inner.index.lock(shard, LockPurpose::Operation);
+        for &at in group {
+            exists[at] = shard.get(planned[at].hash, &planned[at].key).is_some();
+        }
+    }
+    exists
+}

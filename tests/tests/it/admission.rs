@@ -1,0 +1,334 @@
+//! Tests of admission: puts that the policy or the write budget refuses, and what both save for the next session.
+
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use rb_core::policy::{
+    Admitted, IndexError, Judged, Learned, Lru, Place, Policies, Policy, PolicyFactory, Purpose,
+    Room, SharedPolicy,
+};
+use rb_core::{
+    ClassRequest, ManualClock, Put, PutMode, PutOptions, PutOutcome, Share, Store, StoreOptions,
+};
+
+use crate::support::{FileFixture, Sim, key};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// LRU whose shared part refuses whatever the test says, and saves a word.
+#[derive(Clone, Debug, Default)]
+struct Picky {
+    /// Keys that are admitted before one is refused.
+    patience: Arc<AtomicU64>,
+    /// What the sessions found saved.
+    found: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// The lengths of the batches that were judged.
+    judged: Arc<Mutex<Vec<(Purpose, usize, usize)>>>,
+}
+
+const WORD: &[u8] = b"what was learned";
+
+impl Picky {
+    fn admit(&self, keys: u64) {
+        self.patience.store(keys, Ordering::Relaxed);
+    }
+}
+
+impl PolicyFactory for Picky {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        self.found.lock().unwrap().push(room.saved.to_vec());
+        let lru = |_| -> Box<dyn Policy> { Box::new(Lru::new(room.slots.len())) };
+        Ok(Policies {
+            of_shards: (0..room.shards).map(lru).collect(),
+            shared: Some(Arc::new(self.clone())),
+        })
+    }
+}
+
+impl SharedPolicy for Picky {
+    fn judge(&self, _: Place, purpose: Purpose, keys: &mut [Judged]) {
+        let found = keys.iter().filter(|key| key.found).count();
+        let mut judged = self.judged.lock().unwrap();
+        judged.push((purpose, keys.len(), found));
+    }
+
+    fn admits(&self, _: u8, hashes: &[u64], _: usize) -> Admitted {
+        let take = |left: u64| left.checked_sub(1);
+        let order = Ordering::Relaxed;
+        let admitted = hashes
+            .iter()
+            .take_while(|_| self.patience.fetch_update(order, order, take).is_ok())
+            .count();
+        Admitted {
+            worth: admitted,
+            written: admitted,
+        }
+    }
+
+    fn next_shard(&self, _: u8) -> Option<usize> {
+        None
+    }
+
+    fn save(&self, limit: usize) -> Vec<u8> {
+        assert!(limit >= WORD.len());
+        WORD.to_vec()
+    }
+}
+
+fn put_all(
+    store: &Store,
+    keys: &[Vec<u8>],
+    mode: PutMode,
+    is_async: bool,
+) -> Vec<PutOutcome> {
+    let puts = keys.iter().map(|key| Put::new(key, &[7; 4096])).collect();
+    let options = PutOptions {
+        mode,
+        ..PutOptions::default()
+    };
+    let answers = match is_async {
+        true => store.put_many_async(puts, options).wait(),
+        false => store.put_many(puts, options),
+    };
+    answers.into_iter().map(Result::unwrap).collect()
+}
+
+/// The first key that is refused ends the batch, also over several parts. What has a value is replaced or kept anyway, and a
+/// refused put leaves nothing.
+#[test]
+fn a_refusal_ends_the_batch_and_spares_what_exists() {
+    use PutOutcome::{Existed, Inserted, NotAdmitted, Replaced};
+    // With so little buffer memory, a batch has parts of four values.
+    for (buffer_bytes, is_async) in [(1 << 20, false), (1 << 20, true), (64 << 10, false), (64 << 10, true)] {
+        let policy = Picky::default();
+        let sim = Sim::new(8);
+        let store = sim.open_with(|options| {
+            options.policy = Some(Arc::new(policy.clone()));
+            options.buffer_bytes = Some(buffer_bytes);
+        });
+        let old: Vec<_> = (0..8).map(key).collect();
+        let all = put_all(&store, &old, PutMode::Replace, is_async);
+        assert_eq!(all, [Inserted; 8], "there are free slots");
+        store.touch_many(&[&old[6], &old[7]]);
+        // The new ones first: what the others replace leaves free slots, for which nothing is refused.
+        let mixed: Vec<_> = [100, 101, 102, 7, 6].map(key).into();
+        policy.admit(1);
+        let answers = put_all(&store, &mixed, PutMode::Replace, is_async);
+        let replaced = Replaced { len: 4096 };
+        let expected = [Inserted, NotAdmitted, NotAdmitted, replaced, replaced];
+        assert_eq!(answers, expected, "{buffer_bytes}, {is_async}");
+        let keys: Vec<&[u8]> = mixed.iter().map(Vec::as_slice).collect();
+        assert_eq!(store.contains_many(&keys), [true, false, false, true, true]);
+        // The slots of the two values that were replaced.
+        policy.admit(9);
+        put_all(&store, &[key(400), key(401)], PutMode::Replace, is_async);
+        policy.admit(0);
+        store.sync().unwrap();
+        let answers = put_all(&store, &mixed, PutMode::KeepExisting, is_async);
+        assert_eq!(answers, [Existed, NotAdmitted, NotAdmitted, Existed, Existed]);
+        // Two puts of a refused key are both refused.
+        let twice = [key(200), key(200)];
+        let answers = put_all(&store, &twice, PutMode::Replace, is_async);
+        assert_eq!(answers, [NotAdmitted; 2]);
+        let many: Vec<_> = (300..320).map(key).collect();
+        policy.admit(5);
+        let answers = put_all(&store, &many, PutMode::Replace, is_async);
+        let inserted = answers.iter().filter(|answer| **answer == Inserted).count();
+        assert_eq!(inserted, 5, "{answers:?}");
+        assert!(answers[..5].iter().all(|answer| *answer == Inserted));
+        let refused = store.stats().refused;
+        assert_eq!((refused.policy.keys, refused.budget.keys), (2 + 2 + 1 + 15, 0));
+        store.audit().unwrap();
+    }
+}
+
+/// Each lookup of a batch is judged once, as a whole.
+#[test]
+fn every_lookup_is_judged_as_a_batch() {
+    let policy = Picky::default();
+    let sim = Sim::new(8);
+    let store = sim.open_with(|options| options.policy = Some(Arc::new(policy.clone())));
+    let keys = [key(1), key(2), key(3)];
+    put_all(&store, &keys[..2], PutMode::Replace, false);
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    drop(store.get_many(&keys));
+    drop(store.get_many_async(&keys).wait());
+    let mut memory = [[0; 4096]; 3];
+    let mut outputs: Vec<&mut [u8]> = memory.iter_mut().map(|piece| &mut piece[..]).collect();
+    drop(store.get_many_into(&keys, &mut outputs));
+    drop(store.contains_many(&keys));
+    drop(store.touch_many(&keys));
+    drop(store.lookup_and_pin(&keys));
+    let judged = std::mem::take(&mut *policy.judged.lock().unwrap());
+    let purposes = [
+        Purpose::Lease,
+        Purpose::Lease,
+        Purpose::Lease,
+        Purpose::Probe,
+        Purpose::Touch,
+        Purpose::Lease,
+    ];
+    assert_eq!(judged, purposes.map(|purpose| (purpose, 3, 2)));
+}
+
+/// What a policy saves comes back, after a close and after a crash; a store without a policy writes no state.
+#[test]
+fn what_a_policy_has_learned_outlives_the_session() {
+    let policy = Picky::default();
+    let sim = Sim::new(8);
+    let with = |options: &mut StoreOptions| options.policy = Some(Arc::new(policy.clone()));
+    let found = || std::mem::take(&mut *policy.found.lock().unwrap());
+    let region = || {
+        let store = sim.open_with(|options| options.read_only = true);
+        let region = store.superblock().policy.clone();
+        let mut bytes = vec![0; region.bytes as usize];
+        sim.device.peek(region.offset, &mut bytes);
+        bytes
+    };
+    sim.open().close().unwrap();
+    assert!(region().iter().all(|byte| *byte == 0));
+    let store = sim.open_with(with);
+    assert_eq!(found(), [b""]);
+    store.put(b"key", b"value").unwrap();
+    store.close().unwrap();
+    drop(store);
+    drop(sim.open_with(with));
+    assert_eq!(found(), [WORD]);
+    let store = sim.open_with(with);
+    store.checkpoint().unwrap();
+    found();
+    let crashed = sim.crash();
+    drop(crashed.open_with(with));
+    assert_eq!(found().last().map(Vec::as_slice), Some(WORD));
+    // A damaged state is as good as none.
+    drop(store);
+    let store = sim.open_with(|options| options.read_only = true);
+    let offset = store.superblock().policy.offset;
+    drop(store);
+    for at in [offset, offset + 64 * 1024] {
+        sim.device.corrupt(at + 4099..at + 4100);
+    }
+    found();
+    drop(sim.open_with(with));
+    assert_eq!(found(), [b""]);
+}
+
+/// The evidence and the notes of entries come back: what was worth its slot before the restart is so after it.
+#[test]
+fn a_learned_store_is_full_of_hits_after_a_restart() {
+    const HOT: usize = 256;
+    let class = ClassRequest {
+        slot_bytes: 4096,
+        share: Share::Slots(1024),
+    };
+    let fixture = FileFixture::with(vec![class], |_| {});
+    let open = |policy: Option<Arc<dyn PolicyFactory>>| {
+        let options = StoreOptions {
+            policy,
+            shards: Some(1),
+            ..fixture.options()
+        };
+        Store::open(fixture.path(), options).unwrap()
+    };
+    let learned = || -> Option<Arc<dyn PolicyFactory>> { Some(Arc::new(Learned::default())) };
+    let hot: Vec<_> = (0..HOT as u64).map(key).collect();
+    // A round looks up what is hot, and then a scan of more keys than there are slots, which come never again.
+    let round = |store: &Store, number: u64| {
+        let serve = |chain: &[Vec<u8>]| {
+            let keys: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+            let got = store.get_many(&keys);
+            let missed = chain.iter().zip(&got);
+            let missed = missed.filter(|(_, got)| got.as_ref().unwrap().is_none());
+            let missed: Vec<_> = missed.map(|(key, _)| key.clone()).collect();
+            drop(got);
+            put_all(store, &missed, PutMode::KeepExisting, false);
+            chain.len() - missed.len()
+        };
+        let hits = serve(&hot);
+        for part in 0..5 {
+            let scan = (0..240).map(|at| key(1000 + 1200 * number + 240 * part + at));
+            serve(&scan.collect::<Vec<_>>());
+        }
+        hits
+    };
+    let store = open(None);
+    assert_eq!((0..5).map(|number| round(&store, number)).sum::<usize>(), 0, "LRU keeps nothing");
+    store.close().unwrap();
+    drop(store);
+    let store = open(learned());
+    let learning: usize = (5..40).map(|number| round(&store, number)).sum();
+    assert!(learning > HOT, "{learning}");
+    let kept: usize = (40..50).map(|number| round(&store, number)).sum();
+    assert!(kept >= 10 * HOT * 9 / 10, "{kept}");
+    store.close().unwrap();
+    drop(store);
+    let store = open(learned());
+    let kept: usize = (50..55).map(|number| round(&store, number)).sum();
+    assert!(kept >= 5 * HOT * 9 / 10, "{kept}");
+}
+
+/// A store with the budget of `values` values of 4 KiB with their headers, for any day.
+fn with_budget(sim: &Sim, clock: &Arc<ManualClock>, values: u64) -> Store {
+    sim.open_with(|options| {
+        options.write_budget_per_day = NonZeroU64::new(values * 8192);
+        options.clock = Arc::clone(clock) as _;
+        // Only values are counted, which makes the test exact.
+        options.timed = false;
+    })
+}
+
+/// The budget is a hard limit for what is new, and is not refilled by a restart, a crash or a clock that is set.
+#[test]
+fn no_day_has_more_writes_than_the_budget() {
+    use PutOutcome::{Inserted, NotAdmitted, Replaced};
+    let clock = Arc::new(ManualClock::new());
+    clock.set_wall(SystemTime::UNIX_EPOCH + 100 * DAY);
+    let sim = Sim::new(64);
+    let store = with_budget(&sim, &clock, 10);
+    let keys: Vec<_> = (0..12).map(key).collect();
+    let answers = put_all(&store, &keys, PutMode::Replace, false);
+    assert_eq!(answers[..10], [Inserted; 10]);
+    assert_eq!(answers[10..], [NotAdmitted; 2]);
+    // A put that replaces a value is written, or a get would return the former one.
+    let replaced = put_all(&store, &keys[..1], PutMode::Replace, true);
+    assert_eq!(replaced, [Replaced { len: 4096 }]);
+    let stats = store.stats();
+    assert_eq!((stats.refused.budget.keys, stats.refused.policy.keys), (2, 0));
+    assert_eq!(stats.refused.budget.bytes, 2 * 4096);
+    let budget = stats.budget.unwrap();
+    assert_eq!((budget.bytes_per_day, budget.spent_bytes), (10 * 8192, 11 * 8192));
+    assert!(budget.floor > 0.0);
+    store.close().unwrap();
+    drop(store);
+    // The clock is set by a week: at most an hour of it is believed.
+    clock.set_wall(SystemTime::UNIX_EPOCH + 107 * DAY);
+    let store = with_budget(&sim, &clock, 10);
+    let fresh = [key(100)];
+    assert_eq!(put_all(&store, &fresh, PutMode::Replace, false), [NotAdmitted]);
+    assert!(store.get(&fresh[0]).unwrap().is_none());
+    clock.advance(DAY);
+    assert_eq!(put_all(&store, &fresh, PutMode::Replace, false), [Inserted]);
+    // A crash loses at most a hundredth, once a commit has saved the rest.
+    store.sync().unwrap();
+    let crashed = sim.crash_seeded(3);
+    let store = with_budget(&crashed, &clock, 10);
+    let spent = store.stats().budget.unwrap().spent_bytes;
+    assert!(spent >= 8192, "{spent}");
+}
+
+/// What is not written after all is paid back.
+#[test]
+fn a_put_that_keeps_a_value_costs_nothing() {
+    let clock = Arc::new(ManualClock::new());
+    let sim = Sim::new(64);
+    let store = with_budget(&sim, &clock, 10);
+    let keys: Vec<_> = (0..5).map(key).collect();
+    put_all(&store, &keys, PutMode::Replace, false);
+    for _ in 0..20 {
+        let answers = put_all(&store, &keys, PutMode::KeepExisting, false);
+        assert_eq!(answers, [PutOutcome::Existed; 5]);
+    }
+    assert_eq!(store.stats().budget.unwrap().spent_bytes, 5 * 8192);
+}
