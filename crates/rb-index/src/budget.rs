@@ -242,8 +242,9 @@ mod tests {
         assert_eq!(day(DAY), 0.0);
         let (first, second) = (day(3 * DAY), day(3 * DAY));
         assert!(0.0 < first && first < second, "{first}, {second}");
-        day(0);
-        assert_eq!(day(0), 0.0);
+        let floors: Vec<f64> = (0..8).map(|_| day(0)).collect();
+        assert!(floors.is_sorted_by(|before, after| before >= after));
+        assert_eq!(floors.last(), Some(&0.0));
     }
 
     /// With little left the floor is high, whatever was wanted before.

@@ -112,7 +112,7 @@ struct StoreCell(Lock<Loading>);
 #[derive(Debug)]
 struct Loading {
     store: Store,
-    /// By entry; of the later ones none is known. Empty for a policy without notes.
+    /// By entry; of the later ones none is known. Empty if there are no notes.
     notes: Vec<Note>,
 }
 
@@ -452,7 +452,7 @@ impl Loader<'_> {
         } = *claim;
         let Loading { store, notes } = loading;
         let mut noted = |at: u32| {
-            if self.index.judges() {
+            if note != Note::default() || !notes.is_empty() {
                 notes.resize(notes.len().max(at as usize + 1), Note::default());
                 notes[at as usize] = note;
             }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rb_core::policy::{
-    Admitted, IndexError, Judged, Learned, Lru, Place, Policies, Policy, PolicyFactory, Purpose,
-    Room, SharedPolicy,
+    Admitted, Entries, Gone, IndexError, Judged, Learned, Lookup, Lru, Note, Origin, Place,
+    Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
 };
 use rb_core::{
     ClassRequest, ManualClock, Put, PutMode, PutOptions, PutOutcome, Share, Store, StoreOptions,
@@ -213,6 +213,114 @@ fn what_a_policy_has_learned_outlives_the_session() {
     found();
     drop(sim.open_with(with));
     assert_eq!(found(), [b""]);
+}
+
+/// LRU that saves a note of each entry, and records what comes back.
+#[derive(Debug)]
+struct Noting {
+    lru: Lru,
+    /// By entry, the note that is saved.
+    notes: Vec<Note>,
+    back: Arc<Mutex<Vec<(Note, u64)>>>,
+}
+
+#[derive(Debug, Default)]
+struct NotingFactory(Arc<Mutex<Vec<(Note, u64)>>>);
+
+impl PolicyFactory for NotingFactory {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        let make = |_| -> Box<dyn Policy> {
+            Box::new(Noting {
+                lru: Lru::new(room.slots.len()),
+                notes: Vec::new(),
+                back: Arc::clone(&self.0),
+            })
+        };
+        Ok(Policies {
+            of_shards: (0..room.shards).map(make).collect(),
+            shared: None,
+        })
+    }
+}
+
+impl Policy for Noting {
+    fn insert(&mut self, new: &Resident, origin: Origin) {
+        let at = new.entry as usize;
+        self.notes.resize(self.notes.len().max(at + 1), Note(0));
+        self.notes[at] = match origin {
+            Origin::Put(place) => Note(1000 + place.position as u16),
+            Origin::Saved { note, uses_ago } => {
+                self.back.lock().unwrap().push((note, uses_ago));
+                note
+            }
+        };
+        self.lru.insert(new, origin);
+    }
+
+    fn lookup(&mut self, lookup: &Lookup) -> Note {
+        self.lru.lookup(lookup)
+    }
+
+    fn pin(&mut self, entry: &Resident) {
+        self.lru.pin(entry);
+    }
+
+    fn unpin(&mut self, entry: &Resident) {
+        self.lru.unpin(entry);
+    }
+
+    fn remove(&mut self, gone: &Resident, why: Gone) {
+        self.lru.remove(gone, why);
+    }
+
+    fn victim(&mut self, class: u8, entries: &Entries<'_>) -> Option<u32> {
+        self.lru.victim(class, entries)
+    }
+
+    fn worth(&self, class: u8, entries: &Entries<'_>) -> Option<u64> {
+        self.lru.worth(class, entries)
+    }
+
+    fn saved(&self, entry: u32) -> Note {
+        self.notes[entry as usize]
+    }
+
+    fn evictable(&self, class: u8, each: &mut dyn FnMut(u32)) {
+        self.lru.evictable(class, each);
+    }
+}
+
+/// The notes of entries come back with a base, least recently used first, each with its age.
+#[test]
+fn notes_of_entries_come_back() {
+    let factory = Arc::new(NotingFactory::default());
+    let sim = Sim::new(16);
+    let open = || {
+        sim.open_with(|options| {
+            options.policy = Some(Arc::clone(&factory) as _);
+            options.shards = Some(1);
+        })
+    };
+    let store = open();
+    let keys: Vec<_> = (0..4).map(key).collect();
+    put_all(&store, &keys, PutMode::Replace, false);
+    // Some time later the second one is used.
+    for _ in 0..10 {
+        store.touch_many(&[&keys[1][..]; 16]);
+    }
+    store.close().unwrap();
+    drop(store);
+    for _ in 0..2 {
+        let store = open();
+        let back = std::mem::take(&mut *factory.0.lock().unwrap());
+        let mut notes: Vec<u16> = back.iter().map(|(note, _)| note.0).collect();
+        assert_eq!(notes[3], 1001, "it was used last");
+        notes.sort_unstable();
+        assert_eq!(notes, [1000, 1001, 1002, 1003]);
+        let ages: Vec<u64> = back.iter().map(|(_, age)| *age).collect();
+        assert!(ages[2] >= ages[3] + 128, "{ages:?}");
+        store.close().unwrap();
+    }
 }
 
 /// The evidence and the notes of entries come back: what was worth its slot before the restart is so after it.

@@ -44,6 +44,11 @@ fn any_damaged_byte_of_a_block_is_noticed() {
     each_byte_matters("continuation header", &header, |b| {
         Continuation::decode(b, &ID).is_ok()
     });
+    let state = samples::policy_state();
+    let data = FORMAT_BLOCK + state.budget.len() + state.policy.len();
+    each_byte_matters("policy state", &state.encode(&ID)[..data], |b| {
+        PolicyState::decode(b, &ID).is_ok()
+    });
     each_byte_matters("log block", &samples::log_block(), |b| {
         LogBlock::decode(b, &ID).is_ok()
     });
@@ -124,6 +129,7 @@ fn decode_as_everything(bytes: &[u8]) {
         assert!(block.records().count() > 0);
     }
     let _ = BaseHeader::decode(bytes, &ID);
+    let _ = PolicyState::decode(bytes, &ID);
 }
 
 proptest! {

@@ -50,6 +50,13 @@ fn slot_header() {
 }
 
 #[test]
+fn policy_state() {
+    let sample = samples::policy_state();
+    let bytes = image("v1-policy-state.bin", &sample.encode(&samples::ID));
+    assert_eq!(PolicyState::decode(&bytes, &samples::ID), Ok(sample));
+}
+
+#[test]
 fn continuation() {
     let sample = samples::continuation();
     let mut now = [0xff; FORMAT_BLOCK];

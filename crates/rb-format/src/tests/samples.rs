@@ -109,6 +109,14 @@ pub(crate) fn slot_header() -> SlotHeader {
 }
 
 /// The third of four slots of a value.
+pub(crate) fn policy_state() -> PolicyState {
+    PolicyState {
+        sequence: 0x0102_0304_0506_0708,
+        budget: (0..40).collect(),
+        policy: (100..220).collect(),
+    }
+}
+
 pub(crate) fn continuation() -> Continuation {
     Continuation {
         generation: Generation::new(7, 123_456).unwrap(),

@@ -186,7 +186,7 @@ impl Shared {
             match known {
                 Some(known) => {
                     follower = Some(Found {
-                        again: false,
+                        again: purpose == Purpose::Touch && known.again,
                         counted: false,
                         ..*known
                     });

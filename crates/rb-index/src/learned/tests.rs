@@ -217,3 +217,32 @@ fn what_is_saved_of_an_entry_comes_back() {
     assert_eq!(notes(&cache.index), before);
     cache.index.audit().unwrap();
 }
+
+/// A program that looks up, and touches the same keys a moment later, as `rb replay` does, is judged as one that looks up.
+#[test]
+fn a_touch_right_after_a_lookup_is_no_further_use() {
+    let mut cache = Cache::new(512, 4, Some(&Learned::default()));
+    let mut other = Cache::new(512, 4, Some(&Learned::default()));
+    let (mut counts, mut touched) = (Counts::default(), Counts::default());
+    for chain in conversations(3, 3000) {
+        cache.request(&chain, Hints::new(), &mut counts);
+        other.request(&chain, Hints::new(), &mut touched);
+        let batch = other.index.begin_batch(chain.len());
+        let mut judged = Vec::new();
+        for (at, key) in chain.iter().enumerate() {
+            let name = key.to_le_bytes();
+            let hash = other.index.hash(&name);
+            let shard = other.index.shard_of(hash);
+            let mut shard = other.index.lock(shard, LockPurpose::Operation);
+            let note = shard.touch(hash, &name, batch.at(at));
+            judged.push(Judged {
+                hash,
+                found: note.is_some(),
+                note: note.unwrap_or_default(),
+            });
+        }
+        other.index.judge(batch, Purpose::Touch, &mut judged);
+    }
+    assert_eq!((counts.hits, counts.writes), (touched.hits, touched.writes));
+    assert!(counts.hits > 0);
+}
