@@ -11,6 +11,7 @@ pub(crate) mod lifetime;
 pub(crate) mod pieces;
 pub(crate) mod poison;
 pub(crate) mod reports;
+pub(crate) mod saving;
 pub(crate) mod switch;
 pub(crate) mod thread;
 pub(crate) mod verify;

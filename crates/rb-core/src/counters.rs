@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use rb_io::{Histogram, Patience};
 
 use crate::error::Error;
-use crate::stats::RefusedPuts;
 use crate::trace::{Span, Trace};
 
 #[derive(Debug, Default)]
@@ -83,13 +82,6 @@ impl Refused {
     pub(crate) fn add(&self, bytes: usize) {
         add(&self.keys, 1);
         add(&self.bytes, bytes);
-    }
-
-    pub(crate) fn stats(&self) -> RefusedPuts {
-        RefusedPuts {
-            keys: self.keys.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-        }
     }
 }
 

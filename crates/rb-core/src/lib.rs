@@ -59,8 +59,8 @@ mod value;
 /// [`PolicyFactory`](policy::PolicyFactory) in [`StoreOptions::policy`].
 pub mod policy {
     pub use rb_index::{
-        Admitted, Entries, Gone, Hints, IndexError, Judged, Learned, Lookup, Lru, Note, Origin, Place, Policies,
-        Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
+        Admitted, Entries, Gone, Hints, IndexError, Judged, Learned, Lookup, Lru, Note, Origin,
+        Place, Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
     };
 }
 

@@ -40,7 +40,6 @@ use rb_format::Geometry;
 
 use crate::background::Services;
 use crate::core::inner::Inner;
-use crate::core::keeping::{self, Keeping};
 use crate::error::OpenError;
 use crate::io::meta_io::{BOOT_ARENA, MetaIo};
 use crate::io::superblocks::{choose_superblock, read_copies};
@@ -74,8 +73,7 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
 
     let device = source.device.as_deref();
     let mut opening = OpenPlan::new(path, device, capacity, &copies, &geometry, &options)?;
-    let kept = keeping::found(&mut io, &found.newest, &options);
-    opening.how.saved_policy.clone_from(&kept.policy);
+    let keeping = opening.how.keep(&mut io, &found.newest, &options);
     let Begun {
         mut recovered,
         writing,
@@ -96,7 +94,6 @@ pub(crate) fn open(source: Opened, options: StoreOptions) -> Result<(Inner, Serv
     if options.events.is_some() {
         recovered.index.keep_evicted();
     }
-    let keeping = Keeping::new(&options, &kept);
     let mut inner = Inner {
         path: source.path,
         device: Opened::hold(source.engine, source.reservation),

@@ -12,6 +12,7 @@ pub(crate) mod get_lease;
 pub(crate) mod groups;
 pub(crate) mod judging;
 pub(crate) mod list;
+pub(crate) mod locking;
 pub(crate) mod put;
 pub(crate) mod put_async;
 pub(crate) mod put_batch;

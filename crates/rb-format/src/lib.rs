@@ -89,7 +89,6 @@ pub use base::{
     section_hashes, section_range,
 };
 pub use continuation::{AnyHeader, Continuation};
-pub use policy_state::PolicyState;
 pub use corruption::Corruption;
 pub use describe::{FieldText, Structure, describe};
 pub use features::{Features, UnknownFeatures};
@@ -107,6 +106,7 @@ pub use log::{
 };
 pub use more_slots::{MoreSlots, VALUE_SLOTS_MAX};
 pub use payload::{PayloadChecksum, PieceChecksum, payload_checksum};
+pub use policy_state::PolicyState;
 pub use slot_header::{SlotHeader, SlotHeaderRef};
 pub use superblock::{LABEL_LEN, Region, Run, Superblock};
 

@@ -1,7 +1,7 @@
 //! The policy region: what the eviction policy has learned, and what is spent of the write budget.
 //!
-//! It is a hint for the next session and no promise depends on it: without it, or with a damaged one, a session learns
-//! anew. Two places take turns, so a torn write leaves the state before it.
+//! It is a hint for the next session and no promise depends on it: without it, or with a damaged one, a session starts
+//! to learn. Two places take turns, so a torn write leaves the state before it.
 
 use std::mem::{offset_of, size_of};
 

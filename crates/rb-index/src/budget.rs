@@ -26,7 +26,7 @@ const ONCE: f64 = 4.0;
 /// The most that a budget believes of the time between two sessions, which only the wall clock knows.
 const BELIEVED: Duration = Duration::from_hours(1);
 
-/// A budget of bytes to write in any 24 hours. Time passes only when it is told of it.
+/// A budget of bytes to write in any 24 hours. Time passes only by [`Budget::pass`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -191,8 +191,7 @@ mod tests {
 
     const DAY: u64 = 1_000_000;
 
-    /// Whatever is wanted, and however time passes in steps, restarts and clock jumps: no 24 hours have more than the
-    /// budget.
+    /// With all that is wanted, and with all steps of time, restarts and clock jumps, no 24 hours have more than the budget.
     #[test]
     fn no_day_has_more_than_the_budget() {
         for seed in 1..=20 {
@@ -247,7 +246,7 @@ mod tests {
         assert_eq!(floors.last(), Some(&0.0));
     }
 
-    /// With little left the floor is high, whatever was wanted before.
+    /// With little left the floor is high, also if little was wanted before.
     #[test]
     fn the_floor_rises_when_little_is_left() {
         let mut budget = Budget::new(DAY);

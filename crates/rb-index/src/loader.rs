@@ -48,7 +48,7 @@ pub struct LoadEntry<'a> {
     pub generation: u64,
     /// The stamp of its last use.
     pub recency: u32,
-    /// What the policy saved of it; 0 if that is unknown.
+    /// The note that the policy saved of it; 0 if that is unknown.
     pub note: Note,
 }
 

@@ -178,7 +178,7 @@ pub enum Origin {
     Put(Place),
     /// An earlier session, or another policy.
     Saved {
-        /// What [`Policy::saved`] returned for it; 0 if that is unknown.
+        /// The note that [`Policy::saved`] returned for it; 0 if that is unknown.
         note: Note,
         /// About how many uses of any keys there were since its last use.
         uses_ago: u64,
@@ -224,8 +224,8 @@ pub struct Room<'a> {
     pub shards: usize,
     /// The number of slots of each class, in all shards together.
     pub slots: &'a [u64],
-    /// What [`SharedPolicy::save`] returned in an earlier session; empty if that is not known. It may
-    /// be that of another policy, or damaged.
+    /// The state that [`SharedPolicy::save`] returned in an earlier session; empty if that is not known.
+    /// It may be that of another policy, or damaged.
     pub saved: &'a [u8],
 }
 

@@ -29,7 +29,7 @@ pub struct SnapshotEntry<'a> {
     pub recency: u32,
     /// Number of leases on it now.
     pub leases: u32,
-    /// What the policy saves of it.
+    /// The note that the policy saves of it.
     pub note: Note,
 }
 

@@ -17,12 +17,12 @@ use crate::support::{FileFixture, Sim, key};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// LRU whose shared part refuses whatever the test says, and saves a word.
+/// LRU whose shared part refuses as the test asks, and saves a word.
 #[derive(Clone, Debug, Default)]
 struct Picky {
     /// Keys that are admitted before one is refused.
     patience: Arc<AtomicU64>,
-    /// What the sessions found saved.
+    /// The states that the sessions found.
     found: Arc<Mutex<Vec<Vec<u8>>>>,
     /// The lengths of the batches that were judged.
     judged: Arc<Mutex<Vec<(Purpose, usize, usize)>>>,
@@ -77,12 +77,7 @@ impl SharedPolicy for Picky {
     }
 }
 
-fn put_all(
-    store: &Store,
-    keys: &[Vec<u8>],
-    mode: PutMode,
-    is_async: bool,
-) -> Vec<PutOutcome> {
+fn put_all(store: &Store, keys: &[Vec<u8>], mode: PutMode, is_async: bool) -> Vec<PutOutcome> {
     let puts = keys.iter().map(|key| Put::new(key, &[7; 4096])).collect();
     let options = PutOptions {
         mode,
@@ -101,7 +96,12 @@ fn put_all(
 fn a_refusal_ends_the_batch_and_spares_what_exists() {
     use PutOutcome::{Existed, Inserted, NotAdmitted, Replaced};
     // With so little buffer memory, a batch has parts of four values.
-    for (buffer_bytes, is_async) in [(1 << 20, false), (1 << 20, true), (64 << 10, false), (64 << 10, true)] {
+    for (buffer_bytes, is_async) in [
+        (1 << 20, false),
+        (1 << 20, true),
+        (64 << 10, false),
+        (64 << 10, true),
+    ] {
         let policy = Picky::default();
         let sim = Sim::new(8);
         let store = sim.open_with(|options| {
@@ -127,7 +127,10 @@ fn a_refusal_ends_the_batch_and_spares_what_exists() {
         policy.admit(0);
         store.sync().unwrap();
         let answers = put_all(&store, &mixed, PutMode::KeepExisting, is_async);
-        assert_eq!(answers, [Existed, NotAdmitted, NotAdmitted, Existed, Existed]);
+        assert_eq!(
+            answers,
+            [Existed, NotAdmitted, NotAdmitted, Existed, Existed]
+        );
         // Two puts of a refused key are both refused.
         let twice = [key(200), key(200)];
         let answers = put_all(&store, &twice, PutMode::Replace, is_async);
@@ -139,7 +142,10 @@ fn a_refusal_ends_the_batch_and_spares_what_exists() {
         assert_eq!(inserted, 5, "{answers:?}");
         assert!(answers[..5].iter().all(|answer| *answer == Inserted));
         let refused = store.stats().refused;
-        assert_eq!((refused.policy.keys, refused.budget.keys), (2 + 2 + 1 + 15, 0));
+        assert_eq!(
+            (refused.policy.keys, refused.budget.keys),
+            (2 + 2 + 1 + 15, 0)
+        );
         store.audit().unwrap();
     }
 }
@@ -173,7 +179,7 @@ fn every_lookup_is_judged_as_a_batch() {
     assert_eq!(judged, purposes.map(|purpose| (purpose, 3, 2)));
 }
 
-/// What a policy saves comes back, after a close and after a crash; a store without a policy writes no state.
+/// The state that a policy saves comes back, after a close and after a crash; a store without a policy writes no state.
 #[test]
 fn what_a_policy_has_learned_outlives_the_session() {
     let policy = Picky::default();
@@ -202,7 +208,7 @@ fn what_a_policy_has_learned_outlives_the_session() {
     let crashed = sim.crash();
     drop(crashed.open_with(with));
     assert_eq!(found().last().map(Vec::as_slice), Some(WORD));
-    // A damaged state is as good as none.
+    // A damaged state counts as none.
     drop(store);
     let store = sim.open_with(|options| options.read_only = true);
     let offset = store.superblock().policy.offset;
@@ -362,7 +368,11 @@ fn a_learned_store_is_full_of_hits_after_a_restart() {
         hits
     };
     let store = open(None);
-    assert_eq!((0..5).map(|number| round(&store, number)).sum::<usize>(), 0, "LRU keeps nothing");
+    assert_eq!(
+        (0..5).map(|number| round(&store, number)).sum::<usize>(),
+        0,
+        "LRU keeps nothing"
+    );
     store.close().unwrap();
     drop(store);
     let store = open(learned());
@@ -403,10 +413,16 @@ fn no_day_has_more_writes_than_the_budget() {
     let replaced = put_all(&store, &keys[..1], PutMode::Replace, true);
     assert_eq!(replaced, [Replaced { len: 4096 }]);
     let stats = store.stats();
-    assert_eq!((stats.refused.budget.keys, stats.refused.policy.keys), (2, 0));
+    assert_eq!(
+        (stats.refused.budget.keys, stats.refused.policy.keys),
+        (2, 0)
+    );
     assert_eq!(stats.refused.budget.bytes, 2 * 4096);
     let budget = stats.budget.unwrap();
-    assert_eq!((budget.bytes_per_day, budget.spent_bytes), (10 * 8192, 11 * 8192));
+    assert_eq!(
+        (budget.bytes_per_day, budget.spent_bytes),
+        (10 * 8192, 11 * 8192)
+    );
     assert!(budget.floor > 0.0);
     store.close().unwrap();
     drop(store);
@@ -414,7 +430,10 @@ fn no_day_has_more_writes_than_the_budget() {
     clock.set_wall(SystemTime::UNIX_EPOCH + 107 * DAY);
     let store = with_budget(&sim, &clock, 10);
     let fresh = [key(100)];
-    assert_eq!(put_all(&store, &fresh, PutMode::Replace, false), [NotAdmitted]);
+    assert_eq!(
+        put_all(&store, &fresh, PutMode::Replace, false),
+        [NotAdmitted]
+    );
     assert!(store.get(&fresh[0]).unwrap().is_none());
     clock.advance(DAY);
     assert_eq!(put_all(&store, &fresh, PutMode::Replace, false), [Inserted]);
@@ -426,7 +445,7 @@ fn no_day_has_more_writes_than_the_budget() {
     assert!(spent >= 8192, "{spent}");
 }
 
-/// What is not written after all is paid back.
+/// A put that writes nothing is paid back.
 #[test]
 fn a_put_that_keeps_a_value_costs_nothing() {
     let clock = Arc::new(ManualClock::new());

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{
-    PlacementArgs, SIZES, StorePolicy, parse_exponent, parse_number, parse_positive, parse_seconds, path_parser,
+    PlacementArgs, SIZES, StorePolicy, parse_exponent, parse_number, parse_positive, parse_seconds,
+    path_parser,
 };
 use crate::size::parse_size;
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use rb_core::policy::{Learned, PolicyFactory};
 use rb_core::{Placement, PlacementId};
 
@@ -31,7 +31,7 @@ impl StorePolicy {
         }
     }
 
-    /// What makes it; `None` for the default of a store.
+    /// The factory that makes it; `None` for the default of a store.
     #[must_use]
     pub fn factory(self) -> Option<Arc<dyn PolicyFactory>> {
         match self {

@@ -7,11 +7,11 @@ use crate::background::Services;
 use crate::background::checkpoint::Checkpointer;
 use crate::background::discard::Discards;
 use crate::core::inner::Inner;
-use crate::counters::WaitCounter;
+use crate::counters::{Refused, WaitCounter};
 use crate::log::delta::DeltaLog;
 use crate::stats::{
-    BudgetStats, DiscardStats, DropStats, FailureStats, LatencyStats, RefusedStats, ScrubStats,
-    StoreStats, WaitStats, WaitsStats,
+    BudgetStats, DiscardStats, DropStats, FailureStats, LatencyStats, RefusedPuts, RefusedStats,
+    ScrubStats, StoreStats, WaitStats, WaitsStats,
 };
 
 pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
@@ -22,6 +22,10 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
     let waits = |counter: &WaitCounter| WaitStats {
         count: get(&counter.count),
         total: Duration::from_nanos(get(&counter.nanos)),
+    };
+    let refused = |puts: &Refused| RefusedPuts {
+        keys: get(&puts.keys),
+        bytes: get(&puts.bytes),
     };
     StoreStats {
         hits: get(&counters.hits),
@@ -67,10 +71,10 @@ pub(crate) fn take(inner: &Inner, background: &Services) -> StoreStats {
         device: inner.lanes.requests.stats(),
         expired: get(&counters.expired),
         refused: RefusedStats {
-            policy: counters.refused_by_policy.stats(),
-            budget: counters.refused_by_budget.stats(),
+            policy: refused(&counters.refused_by_policy),
+            budget: refused(&counters.refused_by_budget),
         },
-        budget: inner.keeping.budget(inner).map(|budget| BudgetStats {
+        budget: inner.budget().map(|budget| BudgetStats {
             bytes_per_day: budget.per_day(),
             spent_bytes: budget.spent(),
             floor: budget.floor(),

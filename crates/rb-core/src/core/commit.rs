@@ -39,7 +39,7 @@ use crate::events::Event;
 use crate::io::meta_io::MetaIo;
 use crate::io::unwritable::FailedWrite;
 use crate::log::committer::Committer;
-use crate::log::delta::{LogSpace, Waiter};
+use crate::log::delta::{LogReservation, LogSpace, Waiter};
 use crate::simulator::{HeldLock, SwitchPoint};
 
 /// Delay of the commit that is scheduled for slots which may start to wait for a discard.
@@ -87,6 +87,26 @@ impl Inner {
             // The waiter gets the error of a failed commit.
             drop(self.commit(writer));
         }
+    }
+
+    /// Reserves log space for a batch. If too much is queued, commits in the calling thread first
+    /// rather than wait for another thread to do it.
+    pub(crate) fn admit(
+        &self,
+        writer: &Writer,
+        need: LogSpace,
+        patience: &mut Patience,
+    ) -> Result<LogReservation, Error> {
+        let shards = self.index.shards();
+        writer.log.check_space()?;
+        let waits = &self.counters.waits.log_space;
+        waits.during(patience, |patience| {
+            if writer.log.needs_commit_for(need, shards) {
+                writer.committing(patience, || self.commit(writer))?;
+            }
+            let admitted = writer.log.admit(need, shards, patience);
+            admitted.map_err(|error| self.stopped(error))
+        })
     }
 
     /// Flushes the device; a failure poisons writing with the reason `why`.

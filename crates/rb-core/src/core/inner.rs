@@ -19,7 +19,6 @@ use crate::error::{Error, error_chain};
 use crate::events::Event;
 use crate::io::hold::Hold;
 use crate::io::lanes::Lanes;
-use crate::log::delta::{LogReservation, LogSpace};
 use crate::options::{Background, Durability, Lifetime, PutOptions, StoreOptions};
 use crate::report::RecoveryReport;
 
@@ -168,26 +167,6 @@ impl Inner {
             });
         }
         self.emit(&Event::Poisoned { reason });
-    }
-
-    /// Reserves log space for a batch. If too much is queued, commits in the calling thread first
-    /// rather than wait for another thread to do it.
-    pub(crate) fn admit(
-        &self,
-        writer: &Writer,
-        need: LogSpace,
-        patience: &mut Patience,
-    ) -> Result<LogReservation, Error> {
-        let shards = self.index.shards();
-        writer.log.check_space()?;
-        let waits = &self.counters.waits.log_space;
-        waits.during(patience, |patience| {
-            if writer.log.needs_commit_for(need, shards) {
-                writer.committing(patience, || self.commit(writer))?;
-            }
-            let admitted = writer.log.admit(need, shards, patience);
-            admitted.map_err(|error| self.stopped(error))
-        })
     }
 
     /// The error of an operation that found the log stopped: `Poisoned` if writing is poisoned,

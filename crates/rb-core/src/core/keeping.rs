@@ -1,28 +1,26 @@
-//! What the store keeps and writes: the write budget, and the state of policy and budget in the policy region.
+//! The write budget of an open store, and the state of policy and budget that an earlier session has saved.
 //!
-//! That state is a hint. It is written without a flush, after each checkpoint and each hundredth of the budget, and a
-//! failure to write or to read it is no failure of the store.
+//! That state is a hint, and a failure to read it is no failure of the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use rb_format::{PolicyState, Superblock};
+use rb_format::{FORMAT_BLOCK, PolicyState, Superblock};
 use rb_index::Budget;
 
 use crate::clock::Clock;
-use crate::core::inner::Inner;
 use crate::io::meta_io::MetaIo;
 use crate::options::StoreOptions;
 
 /// Bytes of a place that are read: more than any state has.
-const STATE_BYTES: u64 = 64 << 10;
+pub(crate) const STATE_BYTES: u64 = 64 << 10;
 /// The budget is saved after each such part of it.
 const SAVED_PARTS: u64 = 100;
 /// Time between two looks at what the log and the bases have written.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
-/// The keeping of an open store.
+/// The bounds of what an open store writes, and the number of its saved state.
 #[derive(Debug)]
 pub(crate) struct Keeping {
     /// The sequence of the last state that was written or found.
@@ -71,37 +69,53 @@ impl Keeping {
         self.budget.is_some()
     }
 
-    /// The budget as it is now.
-    pub(crate) fn budget(&self, inner: &Inner) -> Option<Budget> {
-        self.budget.as_ref()?;
-        Some(self.with(inner, |budget| budget.clone()))
-    }
-
-    /// Lets time pass, and then works with the budget.
-    ///
-    /// # Panics
-    /// If there is none.
-    pub(crate) fn with<T>(&self, inner: &Inner, work: impl FnOnce(&mut Budget) -> T) -> T {
-        let ledger = self.budget.as_ref().expect("the caller asked whether there is a budget");
-        let mut ledger = ledger.lock();
-        ledger.pass(inner);
+    /// Lets time pass, and then works with the budget. `metadata` returns the bytes that log and bases have written in this
+    /// session. Returns the new floor, too; `None` without a budget.
+    pub(crate) fn with<T>(
+        &self,
+        now: Duration,
+        metadata: impl FnOnce() -> u64,
+        work: impl FnOnce(&mut Budget) -> T,
+    ) -> Option<(T, f64)> {
+        let mut ledger = self.budget.as_ref()?.lock();
+        ledger.pass(now, metadata);
         let before = ledger.budget.spent();
         let done = work(&mut ledger.budget);
         ledger.unsaved += ledger.budget.spent().saturating_sub(before);
-        inner.index.set_write_floor(ledger.budget.floor());
-        done
+        Some((done, ledger.budget.floor()))
+    }
+
+    /// Returns whether so much of the budget was spent since the state was saved that it must be saved again.
+    pub(crate) fn is_due(&self) -> bool {
+        self.budget.as_ref().is_some_and(|ledger| {
+            let ledger = ledger.lock();
+            ledger.unsaved >= (ledger.budget.per_day() / SAVED_PARTS).max(1)
+        })
+    }
+
+    /// Returns the state of the budget for a later session; empty without one.
+    pub(crate) fn save(&self, clock: &dyn Clock) -> Vec<u8> {
+        let saved = self.budget.as_ref().map(|ledger| {
+            let mut ledger = ledger.lock();
+            ledger.unsaved = 0;
+            ledger.budget.save(wall(clock))
+        });
+        saved.unwrap_or_default()
+    }
+
+    /// Returns the sequence of the next state.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
 impl Ledger {
-    fn pass(&mut self, inner: &Inner) {
-        let now = inner.options.clock.now();
+    fn pass(&mut self, now: Duration, metadata: impl FnOnce() -> u64) {
         self.budget.pass(now.saturating_sub(self.at));
         self.at = now;
         if now.saturating_sub(self.looked) >= LOOK_AFTER {
             self.looked = now;
-            let device = inner.lanes.requests.stats();
-            let metadata = device.log.write.bytes.saturating_add(device.base.write.bytes);
+            let metadata = metadata();
             let new = metadata.saturating_sub(self.metadata);
             self.metadata = metadata;
             self.budget.charge(new);
@@ -110,54 +124,17 @@ impl Ledger {
     }
 }
 
-impl Inner {
-    /// Writes the state of policy and budget. The caller has checked that no other session writes.
-    pub(crate) fn save_keeping(&self, io: &mut MetaIo) {
-        let region = &self.superblock.policy;
-        let room = PolicyState::room(region).min(STATE_BYTES - FORMAT_BLOCK_BYTES);
-        let budget = self.keeping.budget.as_ref().map(|ledger| {
-            let mut ledger = ledger.lock();
-            ledger.pass(self);
-            ledger.unsaved = 0;
-            ledger.budget.save(wall(self.options.clock.as_ref()))
-        });
-        let budget = budget.unwrap_or_default();
-        let left = usize::try_from(room).unwrap_or(usize::MAX) - budget.len();
-        let policy = self.index.policy_state(left);
-        if budget.is_empty() && policy.is_empty() {
-            return;
-        }
-        let sequence = self.keeping.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        let state = PolicyState {
-            sequence,
-            budget,
-            policy,
-        };
-        // The next one is written to the other place.
-        let _ = io.write(PolicyState::offset(region, sequence), &state.encode(&self.identity));
-    }
-
-    /// Writes the state if much of the budget was spent since the last time.
-    pub(crate) fn save_spending(&self, io: &mut MetaIo) {
-        let is_due = self.keeping.budget.as_ref().is_some_and(|ledger| {
-            let ledger = ledger.lock();
-            ledger.unsaved >= (ledger.budget.per_day() / SAVED_PARTS).max(1)
-        });
-        if is_due {
-            self.save_keeping(io);
-        }
-    }
-}
-
-const FORMAT_BLOCK_BYTES: u64 = rb_format::FORMAT_BLOCK as u64;
-
 /// Reads the newer of the states of an earlier session; an empty one if there is none that is sound, or nothing to keep.
-pub(crate) fn found(io: &mut MetaIo, superblock: &Superblock, options: &StoreOptions) -> PolicyState {
+pub(crate) fn found(
+    io: &mut MetaIo,
+    superblock: &Superblock,
+    options: &StoreOptions,
+) -> PolicyState {
     if options.policy.is_none() && options.write_budget_per_day.is_none() {
         return PolicyState::default();
     }
     let region = &superblock.policy;
-    let len = (PolicyState::room(region) + FORMAT_BLOCK_BYTES).min(STATE_BYTES);
+    let len = (PolicyState::room(region) + FORMAT_BLOCK as u64).min(STATE_BYTES);
     let len = usize::try_from(len).expect("a state has a bounded length");
     let places = [0, 1].map(|sequence| (PolicyState::offset(region, sequence), len));
     let answers = io.read_many(&places).unwrap_or_default().into_iter();

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use rb_format::Geometry;
+use rb_format::{Geometry, Superblock};
 use rb_index::{Index, LoadReport, Loader, PolicyFactory};
 
 use crate::clock::{Random, SystemRandom, draw};
+use crate::core::keeping::{self, Keeping};
 use crate::error::{Error, OpenError};
+use crate::io::meta_io::MetaIo;
 use crate::memory;
 use crate::open::crew::workers_for;
 use crate::options::{OnLostMetadata, StoreOptions};
@@ -22,8 +24,8 @@ pub(crate) struct RecoverOptions {
     secret: [u8; 16],
     /// `None` for the default.
     policy: Option<Arc<dyn PolicyFactory>>,
-    /// What a policy saved in an earlier session; empty if nothing is known.
-    pub(crate) saved_policy: Vec<u8>,
+    /// The state that a policy saved in an earlier session; empty if nothing is known.
+    saved_policy: Vec<u8>,
     /// True if slot headers are scanned when metadata is lost.
     pub(crate) scans: bool,
     /// True if a log that is out of order is an error; see `log/order.rs`.
@@ -51,6 +53,19 @@ impl RecoverOptions {
     pub(crate) fn look(geometry: &Geometry) -> Result<RecoverOptions, OpenError> {
         let shards = Index::default_shards(u64::from(geometry.slots()));
         RecoverOptions::of(shards, &SystemRandom)
+    }
+
+    /// Continues with what the policy and the write budget of an earlier session have saved.
+    pub(crate) fn keep(
+        &mut self,
+        io: &mut MetaIo,
+        superblock: &Superblock,
+        options: &StoreOptions,
+    ) -> Keeping {
+        let found = keeping::found(io, superblock, options);
+        let keeping = Keeping::new(options, &found);
+        self.saved_policy = found.policy;
+        keeping
     }
 
     fn of(shards: u32, random: &dyn Random) -> Result<RecoverOptions, OpenError> {

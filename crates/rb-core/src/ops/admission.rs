@@ -6,29 +6,11 @@
 //! A batch is the chain of a request's blocks, and a block is worth nothing without those before it. So the first
 //! refusal ends the batch, over all its parts.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use rb_index::PutMode;
 
 use crate::core::inner::Inner;
+use crate::ops::locking::each_locked;
 use crate::ops::put_plan::PlannedPut;
-use crate::ops::slots::each;
-
-/// Whether the policy has refused a key of a batch, for all its parts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ended(Arc<AtomicBool>);
-
-impl Ended {
-    pub(crate) fn get(&self) -> bool {
-        // Parts that race are judged one by one: the flag only spares what follows a refusal.
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// The admission of a part of a batch.
 pub(crate) struct Admission<'a> {
@@ -52,7 +34,7 @@ impl<'a> Admission<'a> {
         let judges = inner.index.judges();
         let mut fresh = vec![judges; wanted.len()];
         if judges && mode == PutMode::Replace && (ended || evicts(inner, wanted, needy)) {
-            each(inner, wanted, needy, |shard, at| {
+            each_locked(inner, wanted, needy, |shard, at| {
                 fresh[at] = shard.get(wanted[at].hash, &wanted[at].key).is_none();
             });
         }

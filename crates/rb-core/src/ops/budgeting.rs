@@ -4,10 +4,11 @@
 //! As with the policy's admission (`admission.rs`), only keys without an entry are refused, and the first refusal ends the
 //! batch. What is not written after all is paid back.
 
-use rb_index::{LockPurpose, Wanted};
+use rb_index::Wanted;
 
 use crate::core::inner::Inner;
 use crate::core::pieces::buffer_bytes;
+use crate::ops::locking::each_locked;
 use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult};
 
 /// Pays for the puts of a batch, which are in the order of its keys, and removes those that are refused.
@@ -19,21 +20,21 @@ pub(crate) fn pay(inner: &Inner, planned: &mut Vec<PlannedPut<'_>>, answers: &mu
     let bytes: Vec<u64> = planned.iter().map(|put| price(put)).collect();
     let all: u64 = bytes.iter().sum();
     let pays_all = inner.index.admits(&wanted).written == wanted.len()
-        && inner.keeping.with(inner, |budget| {
+        && inner.with_budget(|budget| {
             let paid = budget.take(all);
             budget.want(if paid { all } else { 0 });
             paid
-        });
+        }) == Some(true);
     if pays_all {
         return;
     }
     // Puts of keys that have entries decide nothing about the others.
-    let exists = existing(inner, planned);
+    let exists = have_entries(inner, planned);
     let fresh: Vec<usize> = (0..planned.len()).filter(|&at| !exists[at]).collect();
     let of_fresh: Vec<Wanted> = fresh.iter().map(|&at| wanted[at]).collect();
     let admitted = inner.index.admits(&of_fresh);
     let mut paid = exists.clone();
-    inner.keeping.with(inner, |budget| {
+    inner.with_budget(|budget| {
         for at in (0..planned.len()).filter(|&at| exists[at]) {
             budget.want(bytes[at]);
             budget.charge(bytes[at]);
@@ -63,7 +64,7 @@ pub(crate) fn pay(inner: &Inner, planned: &mut Vec<PlannedPut<'_>>, answers: &mu
 /// Pays back for a put that was not written.
 pub(crate) fn pay_back(inner: &Inner, put: &PlannedPut<'_>) {
     if inner.keeping.has_budget() {
-        inner.keeping.with(inner, |budget| budget.pay_back(price(put)));
+        inner.with_budget(|budget| budget.pay_back(price(put)));
     }
 }
 
@@ -81,16 +82,12 @@ fn wanted(put: &PlannedPut<'_>) -> Wanted {
 }
 
 /// Returns for each put whether its key has an entry. Takes the lock of each touched shard once.
-fn existing(inner: &Inner, planned: &[PlannedPut<'_>]) -> Vec<bool> {
+fn have_entries(inner: &Inner, planned: &[PlannedPut<'_>]) -> Vec<bool> {
     let mut exists = vec![false; planned.len()];
     let mut order: Vec<usize> = (0..planned.len()).collect();
     order.sort_by_key(|&at| planned[at].shard);
-    for group in order.chunk_by(|&one, &other| planned[one].shard == planned[other].shard) {
-        let shard = planned[group[0]].shard;
-        let shard = inner.index.lock(shard, LockPurpose::Operation);
-        for &at in group {
-            exists[at] = shard.get(planned[at].hash, &planned[at].key).is_some();
-        }
-    }
+    each_locked(inner, planned, &order, |shard, at| {
+        exists[at] = shard.get(planned[at].hash, &planned[at].key).is_some();
+    });
     exists
 }

@@ -16,12 +16,21 @@ use std::sync::Arc;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::error::Error;
-use crate::ops::admission::Ended;
 use crate::ops::batch::run_sealed;
+use crate::ops::budgeting::pay;
 use crate::ops::put_batch::{Prepared, PutAnswers, PutBatch};
-use crate::ops::put_plan::{Plan, PlannedPut, Put, PutOutcome, PutResult, parts, plan, settle};
+use crate::ops::put_plan::{
+    Ended, Plan, PlannedPut, Put, PutOutcome, PutResult, parts, plan, settle,
+};
 use crate::options::{Durability, PutOptions};
 use crate::simulator::SwitchPoint;
+
+/// Step 1: plans the batch, and removes what the write budget refuses.
+pub(crate) fn plan_paid<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
+    let mut plan = plan(inner, puts, options);
+    pay(inner, &mut plan.planned, &mut plan.answers);
+    plan
+}
 
 /// Puts many values in the calling thread.
 pub(crate) fn put_many(
@@ -39,7 +48,7 @@ pub(crate) fn put_many(
         planned,
         mut answers,
         followers,
-    } = plan(inner, puts, options); // 1
+    } = plan_paid(inner, puts, options); // 1
     let mut ticket = 0;
     let (ended, mut waits) = (Ended::default(), Waits::of(inner));
     let mut parts = parts(inner, writer, planned, usize::MAX);

@@ -23,11 +23,10 @@ use crate::core::waits::Waits;
 use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
-use crate::ops::admission::Ended;
-use crate::ops::put::{not_durable, write, written};
+use crate::ops::put::{not_durable, plan_paid, write, written};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
-    Payload, Plan, PlannedPut, Put, PutResult, parts, plan, settle, take_buffers,
+    Ended, Payload, Plan, PlannedPut, Put, PutResult, parts, settle, take_buffers,
 };
 use crate::ops::turns::{Begun, Turns};
 use crate::ops::worker::{AsyncThreads, Queued};
@@ -64,7 +63,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         planned,
         answers,
         followers,
-    } = plan(inner, puts, options); // 1
+    } = plan_paid(inner, puts, options); // 1
     let parts = parts(inner, writer, planned, part_bytes(inner));
     let done = Done {
         answers,

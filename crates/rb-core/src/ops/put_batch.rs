@@ -16,13 +16,10 @@ use crate::core::waits::Waits;
 use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::log::delta::{LogReservation, LogSpace};
-use crate::ops::admission::Ended;
 use crate::ops::batch::Batch;
-use crate::ops::budgeting::pay_back;
-use crate::ops::collect::Collector;
 use crate::ops::put_pending::{PendingPut, Source};
-use crate::ops::put_plan::{Payload, PlannedPut, PutOutcome, PutResult, take_buffers};
-use crate::ops::slots::{Taken, take_slots};
+use crate::ops::put_plan::{Ended, Payload, PlannedPut, PutOutcome, PutResult, take_buffers};
+use crate::ops::slots::{Taken, Taking, take_slots};
 use crate::options::{Durability, PutMode, PutOptions};
 use crate::simulator::{Change, SwitchPoint};
 
@@ -75,13 +72,12 @@ impl PutBatch {
         let counter = &inner.counters.waits.slots;
         let taken = counter.during(&mut waits.resources, |patience| {
             writer.committing(patience, || {
-                let collector = Collector {
-                    inner,
-                    writer,
+                let taking = Taking {
+                    mode: options.mode,
                     near,
                     may_commit: true,
                 };
-                take_slots(&collector, &planned, options.mode, ended.get()) // 2
+                take_slots(inner, writer, &planned, taking, ended) // 2
             })
         });
         end_if_refused(ended, &taken);
@@ -114,13 +110,12 @@ impl PutBatch {
             return Err(planned);
         };
         let near = near(inner, options);
-        let collector = Collector {
-            inner,
-            writer,
+        let taking = Taking {
+            mode: options.mode,
             near,
             may_commit: false,
         };
-        let taken = take_slots(&collector, &planned, options.mode, ended.get());
+        let taken = take_slots(inner, writer, &planned, taking, ended);
         let is_busy = |taken: &Taken| matches!(taken, Taken::Failed(Error::Busy { .. }));
         // Some slots need a commit first. Give everything back and leave that to a worker.
         if taken.iter().any(is_busy) {
@@ -197,16 +192,13 @@ impl PutBatch {
                     sources.push(source);
                 }
                 Taken::Exists(ticket) => {
-                    pay_back(inner, &planned);
                     batch.answer(planned.at, Ok(PutOutcome::Existed), ticket);
                 }
                 Taken::NotAdmitted => {
                     inner.counters.refused_by_policy.add(planned.payload.len());
-                    pay_back(inner, &planned);
                     batch.answer(planned.at, Ok(PutOutcome::NotAdmitted), 0);
                 }
                 Taken::Failed(error) => {
-                    pay_back(inner, &planned);
                     batch.answer(planned.at, Err(error), 0);
                 }
             }
@@ -464,7 +456,10 @@ impl Batch for PutBatch {
 
 /// Ends the batch, over all its parts, if a put was refused.
 fn end_if_refused(ended: &Ended, taken: &[Taken]) {
-    if taken.iter().any(|taken| matches!(taken, Taken::NotAdmitted)) {
+    if taken
+        .iter()
+        .any(|taken| matches!(taken, Taken::NotAdmitted))
+    {
         ended.set();
     }
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use rb_index::{Place, PutMode};
@@ -15,7 +17,6 @@ use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::LogSpace;
-use crate::ops::budgeting::pay;
 use crate::options::PutOptions;
 use crate::simulator::SwitchPoint;
 use crate::value::ValueBuf;
@@ -244,8 +245,23 @@ pub(crate) struct Plan<'a> {
     pub(crate) followers: Vec<(usize, usize)>,
 }
 
-/// Completes the results of the followers: if the put that was to be written for them failed or was not
-/// admitted, so were they, because nothing of the key was written.
+/// The end of a batch's admission: true once the policy has refused a key, for all parts of the batch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    pub(crate) fn get(&self) -> bool {
+        // Parts that race are judged one by one: the flag only spares what follows a refusal.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Completes the results of the followers: if the put that stands for them failed or was not
+/// admitted, they have its result, because nothing of the key was written.
 pub(crate) fn settle(answers: &mut [PutResult], followers: &[(usize, usize)]) {
     for &(follower, writer) in followers {
         if let result @ (Err(_) | Ok(PutOutcome::NotAdmitted)) = answers[writer].clone() {
@@ -321,7 +337,6 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
             });
         }
     }
-    pay(inner, &mut planned, &mut answers);
     inner.switch(SwitchPoint::PutPlanned);
     Plan {
         planned,

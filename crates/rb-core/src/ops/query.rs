@@ -118,17 +118,23 @@ impl Drop for Pin {
 /// Leases each key that exists, with one lock hold per touched shard.
 pub(crate) fn lookup_and_pin(inner: &Arc<Inner>, keys: &[&[u8]], hints: Hints) -> Vec<Option<Pin>> {
     let mut pins: Vec<Option<Pin>> = keys.iter().map(|_| None).collect();
-    let notes = each(inner, keys, hints, Purpose::Lease, |shard, at, hash, place| {
-        let lease = shard.lease(hash, keys[at], place)?;
-        let note = lease.note();
-        pins[at] = Some(Pin {
-            inner: Arc::clone(inner),
-            len: lease.located().payload_len as usize,
-            shard: shard.shard(),
-            lease: Some(lease),
-        });
-        Some(note)
-    });
+    let notes = each(
+        inner,
+        keys,
+        hints,
+        Purpose::Lease,
+        |shard, at, hash, place| {
+            let lease = shard.lease(hash, keys[at], place)?;
+            let note = lease.note();
+            pins[at] = Some(Pin {
+                inner: Arc::clone(inner),
+                len: lease.located().payload_len as usize,
+                shard: shard.shard(),
+                lease: Some(lease),
+            });
+            Some(note)
+        },
+    );
     for (at, pin) in pins.iter_mut().enumerate() {
         if let Some(lease) = pin.as_mut().and_then(|pin| pin.lease.as_mut()) {
             lease.set_note(notes.of(at));
@@ -163,11 +169,17 @@ pub(crate) fn unpin(inner: &Arc<Inner>, pins: Vec<Pin>) {
 /// Returns for each key whether it exists. Recency does not change.
 pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
     let mut found = vec![false; keys.len()];
-    each(inner, keys, hints, Purpose::Probe, |shard, at, hash, place| {
-        let known = shard.probe(hash, keys[at], place);
-        found[at] = known.is_some();
-        known
-    });
+    each(
+        inner,
+        keys,
+        hints,
+        Purpose::Probe,
+        |shard, at, hash, place| {
+            let known = shard.probe(hash, keys[at], place);
+            found[at] = known.is_some();
+            known
+        },
+    );
     found
 }
 
@@ -175,11 +187,17 @@ pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<
 /// key whether it exists.
 pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
     let mut found = vec![false; keys.len()];
-    each(inner, keys, hints, Purpose::Touch, |shard, at, hash, place| {
-        let known = shard.touch(hash, keys[at], place);
-        found[at] = known.is_some();
-        known
-    });
+    each(
+        inner,
+        keys,
+        hints,
+        Purpose::Touch,
+        |shard, at, hash, place| {
+            let known = shard.touch(hash, keys[at], place);
+            found[at] = known.is_some();
+            known
+        },
+    );
     found
 }
 

@@ -4,16 +4,19 @@
 //! the generations of a slot's owners ascend. Recovery relies on it: of two claims of a slot, the
 //! higher generation wins.
 
-use rb_index::{LockPurpose, PutMode, Reservation, Reserve, ShardGuard};
+use rb_index::{PutMode, Reservation, Reserve, ShardGuard};
 use smallvec::smallvec;
 
 use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::SlotIds;
+use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::ops::admission::Admission;
+use crate::ops::budgeting::pay_back;
 use crate::ops::collect::Collector;
-use crate::ops::put_plan::PlannedPut;
+use crate::ops::locking::each_locked;
+use crate::ops::put_plan::{Ended, PlannedPut};
 use crate::simulator::SwitchPoint;
 
 /// Outcome of step 2 for one key.
@@ -27,15 +30,36 @@ pub(crate) enum Taken {
     Failed(Error),
 }
 
+/// How a part of a batch takes its slots.
+#[derive(Clone, Copy)]
+pub(crate) struct Taking {
+    pub(crate) mode: PutMode,
+    /// Slots last written with this placement id are preferred; 0 for none.
+    pub(crate) near: u16,
+    /// False if keys whose slots wait for a commit fail with `Busy`.
+    pub(crate) may_commit: bool,
+}
+
 /// Takes and reserves the slots of each key. Returns the outcomes in the order of `wanted`. If the policy has refused a key
-/// of an earlier part of the batch, `ended`, it refuses all that have no entry.
+/// of an earlier part of the batch, it refuses all that have no entry.
 pub(crate) fn take_slots(
-    collector: &Collector<'_>,
+    inner: &Inner,
+    writer: &Writer,
     wanted: &[PlannedPut<'_>],
-    mode: PutMode,
-    ended: bool,
+    taking: Taking,
+    ended: &Ended,
 ) -> Vec<Taken> {
-    let Collector { inner, writer, .. } = *collector;
+    let Taking {
+        mode,
+        near,
+        may_commit,
+    } = taking;
+    let collector = Collector {
+        inner,
+        writer,
+        near,
+        may_commit,
+    };
     let no_space = |wanted: &PlannedPut<'_>| {
         Taken::Failed(Error::NoSpace {
             slots: wanted.slots,
@@ -52,7 +76,7 @@ pub(crate) fn take_slots(
     if mode == PutMode::KeepExisting {
         // Evict nothing for a key that already exists. The key may still come or go before
         // `reserve`, which decides.
-        each(inner, wanted, &needy, |shard, at| {
+        each_locked(inner, wanted, &needy, |shard, at| {
             expiry.apply(shard, wanted[at].hash, &wanted[at].key);
             if let Some(ticket) = existing(shard, &wanted[at]) {
                 taken[at] = Taken::Exists(ticket);
@@ -60,7 +84,7 @@ pub(crate) fn take_slots(
         });
         needy.retain(|&at| !matches!(taken[at], Taken::Exists(_)));
     }
-    let mut admission = Admission::new(inner, wanted, &needy, mode, ended);
+    let mut admission = Admission::new(inner, wanted, &needy, mode, ended.get());
     let mut slots: Vec<Option<SlotIds>> = vec![None; wanted.len()];
     for class in 0..inner.geometry.classes() as u8 {
         // In key order: if slots run out the last keys fail, and neighbours in the batch become
@@ -108,7 +132,7 @@ pub(crate) fn take_slots(
     }
     needy.retain(|&at| slots[at].is_some());
     let mut unneeded = Vec::new();
-    each(inner, wanted, &needy, |shard, at| {
+    each_locked(inner, wanted, &needy, |shard, at| {
         let Some(slots) = slots[at].take() else {
             return;
         };
@@ -130,6 +154,13 @@ pub(crate) fn take_slots(
     });
     inner.index.give_back(&unneeded);
     expiry.notify();
+    let is_busy = |taken: &Taken| matches!(taken, Taken::Failed(Error::Busy { .. }));
+    let is_repeated = !may_commit && taken.iter().any(is_busy);
+    if !is_repeated {
+        let unwritten = wanted.iter().zip(&taken);
+        let unwritten = unwritten.filter(|(_, taken)| !matches!(taken, Taken::Slots(..)));
+        unwritten.for_each(|(wanted, _)| pay_back(inner, wanted));
+    }
     inner.switch(SwitchPoint::Reserved);
     taken
 }
@@ -138,19 +169,4 @@ pub(crate) fn take_slots(
 fn existing(shard: &mut ShardGuard<'_>, wanted: &PlannedPut<'_>) -> Option<u64> {
     let found = shard.get(wanted.hash, &wanted.key);
     found.map(|_| shard.ticket_of(wanted.hash, &wanted.key))
-}
-
-/// Visits these positions, which must be grouped by shard, with one lock hold per shard.
-pub(crate) fn each(
-    inner: &Inner,
-    wanted: &[PlannedPut<'_>],
-    positions: &[usize],
-    mut visit: impl FnMut(&mut ShardGuard<'_>, usize),
-) {
-    for group in positions.chunk_by(|&one, &other| wanted[one].shard == wanted[other].shard) {
-        let mut shard = inner
-            .index
-            .lock(wanted[group[0]].shard, LockPurpose::Operation);
-        group.iter().for_each(|&at| visit(&mut shard, at));
-    }
 }

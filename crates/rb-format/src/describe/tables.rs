@@ -5,9 +5,9 @@ use std::mem::{offset_of, size_of};
 
 use crate::base::{BaseHeaderBytes, EntryBytes, SectionBytes};
 use crate::continuation::ContinuationBytes;
-use crate::policy_state::PolicyStateBytes;
 use crate::incarnation::IncarnationBytes;
 use crate::log::{BadSlotBytes, CloseBytes, LogBlockBytes, PutBytes, RemoveBytes};
+use crate::policy_state::PolicyStateBytes;
 use crate::slot_header::SlotHeaderBytes;
 use crate::superblock::{RunBytes, SuperblockBytes};
 

@@ -1,4 +1,4 @@
-//! What a session saves for the next one: the evidence, and who drives. Ghosts and sample are not saved, because each
+//! The state that a session saves for the next one: the evidence, and who drives. Ghosts and sample are not saved, because each
 //! session has another secret for its hashes; a window of lookups later they are full again.
 
 use super::ages::BUCKETS;

@@ -208,11 +208,16 @@ impl Policy for OfShard {
             }
             Purpose::Lease => known.note(),
             // The time of a use says by its position which key of its batch was first.
-            Purpose::Touch if found.pinned || gap.saturating_sub(lookup.place.position) < self.shared.again_within => Found {
-                again: true,
-                ..known
+            Purpose::Touch
+                if found.pinned
+                    || gap.saturating_sub(lookup.place.position) < self.shared.again_within =>
+            {
+                Found {
+                    again: true,
+                    ..known
+                }
+                .note()
             }
-            .note(),
             Purpose::Touch => {
                 let count = (kept.count + 1).min(COUNT_MAX);
                 let class = reused(count, known.gap_level, lookup.place.hints.chain_ended);

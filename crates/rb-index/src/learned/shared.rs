@@ -362,6 +362,10 @@ impl SharedPolicy for Shared {
         let learning = self.learning.lock();
         let saved = learning.sample.save(self.arm.get() as u32).encode();
         drop(learning);
-        if saved.len() > limit { Vec::new() } else { saved }
+        if saved.len() > limit {
+            Vec::new()
+        } else {
+            saved
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::entry::Entry;
 use crate::tests::Random;
-use crate::{Index, IndexOptions, LoadEntry, Note, NewEntry, Place, SlotId};
+use crate::{Index, IndexOptions, LoadEntry, NewEntry, Note, Place, SlotId};
 
 /// Bytes of a slab entry; checked at compile time in its module.
 const SLAB: f64 = size_of::<Entry>() as f64;

@@ -1,0 +1,21 @@
+//! Visits puts under the locks of their shards.
+
+use rb_index::{LockPurpose, ShardGuard};
+
+use crate::core::inner::Inner;
+use crate::ops::put_plan::PlannedPut;
+
+/// Visits these positions, which must be grouped by shard, with one lock hold per shard.
+pub(crate) fn each_locked(
+    inner: &Inner,
+    wanted: &[PlannedPut<'_>],
+    positions: &[usize],
+    mut visit: impl FnMut(&mut ShardGuard<'_>, usize),
+) {
+    for group in positions.chunk_by(|&one, &other| wanted[one].shard == wanted[other].shard) {
+        let mut shard = inner
+            .index
+            .lock(wanted[group[0]].shard, LockPurpose::Operation);
+        group.iter().for_each(|&at| visit(&mut shard, at));
+    }
+}
