@@ -2,8 +2,8 @@
 
 use rb_core::policy::PolicyFactory;
 use rb_index::{
-    Batch, Index, IndexOptions, Judged, Lease, LockPurpose, NewEntry, Note, Purpose, PutMode,
-    Reserve, SlotId,
+    Batch, Hints, Index, IndexOptions, Judged, Lease, LockPurpose, NewEntry, Note, Purpose,
+    PutMode, Reserve, SlotId,
 };
 
 use crate::failure::Failure;
@@ -12,6 +12,7 @@ use crate::failure::Failure;
 pub(super) struct Cache {
     index: Index,
     generation: u64,
+    hints: Hints,
     /// The hash of each position of a batch, and its shard with the position; the last position of a shard first.
     hashes: Vec<u64>,
     order: Vec<(u32, u32)>,
@@ -40,6 +41,7 @@ impl Cache {
         Ok(Cache {
             index,
             generation: 0,
+            hints: Hints::new(),
             hashes: Vec::new(),
             order: Vec::new(),
             slots: Vec::new(),
@@ -47,9 +49,14 @@ impl Cache {
         })
     }
 
+    /// Sets the hint of the calls from now on: whether the request's chain has ended.
+    pub(super) fn chain_ended(&mut self, ended: bool) {
+        self.hints.chain_ended = ended;
+    }
+
     /// Leases the blocks of a chain that are there, as a lookup that locks them does. Returns whether each was found.
     pub(super) fn lease(&mut self, chain: &[u32]) -> impl Iterator<Item = bool> + '_ {
-        let batch = self.index.begin_batch(chain.len());
+        let batch = self.index.begin_batch(chain.len()).with_hints(self.hints);
         self.group(chain);
         self.leases.clear();
         self.leases.resize_with(chain.len(), || None);
@@ -105,7 +112,7 @@ impl Cache {
     /// another request had not put meanwhile.
     pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
         let blocks = &self.missing(blocks)[..];
-        let batch = self.index.begin_batch(blocks.len());
+        let batch = self.index.begin_batch(blocks.len()).with_hints(self.hints);
         self.take_slots(blocks);
         // Too few slots, or not admitted: the first blocks get them, since those after a missing one are worth nothing.
         let blocks = &blocks[..self.slots.len()];
