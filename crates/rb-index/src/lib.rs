@@ -137,8 +137,8 @@ pub use more_slots::MoreSlots;
 pub use note::Note;
 pub use place::{Batch, Hints, Place};
 pub use policy::{
-    Gone, Judged, Lookup, Origin, Policies, Policy, PolicyFactory, Purpose, Resident, Room,
-    SharedPolicy,
+    Gone, Judged, LIFETIMES, Lookup, Origin, Policies, Policy, PolicyFactory, Purpose, Resident,
+    Room, SharedPolicy,
 };
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve};
 pub use slots::{Fate, SlotId};

@@ -133,7 +133,18 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
 
     /// Returns the shard with the entry to evict next; `None` to compare the shards by [`Policy::worth`].
     fn next_shard(&self, class: u8) -> Option<usize>;
+
+    /// Returns how long a key that is put next will stay, compared with others: 0 for the shortest, below
+    /// [`LIFETIMES`]. Values that go together are best written together, with one placement handle. Call
+    /// it before the put, after the lookup that missed the key.
+    fn lifetime(&self, class: u8, hash: u64) -> u8 {
+        let _ = (class, hash);
+        0
+    }
 }
+
+/// Number of lifetimes that [`SharedPolicy::lifetime`] distinguishes.
+pub const LIFETIMES: u8 = 4;
 
 /// A key of a batch that was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod ages;
 mod class;
 mod duel;
 mod ghost;
+mod lifetime;
 mod note;
 mod sample;
 mod shard;

@@ -4,6 +4,7 @@ use super::ages::Ages;
 use super::class::{COUNT_MAX, Gaps, new_part, reused};
 use super::duel::{ALL, Arm};
 use super::ghost::{Ghosts, Known};
+use super::lifetime::Lifetimes;
 use super::note::{Found, Verdict};
 use super::sample::{Sample, Sampled, is_sampled};
 use super::tails::{Judgement, Next, Search, Tails};
@@ -11,7 +12,7 @@ use super::value::{Measure, Values};
 use crate::memory::NoMemory;
 use crate::place::Place;
 use crate::policy::{Judged, Purpose, Room, SharedPolicy};
-use crate::sync::{Arc, Lock, Tally};
+use crate::sync::{Lock, Tally};
 
 /// Capacities of lookups that the ghosts and the sample remember.
 const WINDOW: u64 = 8;
@@ -41,8 +42,8 @@ pub(super) struct Shared {
     pub(super) ghosts: Ghosts,
     pub(super) tails: Tails,
     searches: Box<[Lock<Search>]>,
-    /// Replaced as a whole.
-    values: Lock<Arc<Values>>,
+    lifetimes: Lifetimes,
+    values: Values,
     /// The number of the arm that drives.
     arm: Tally,
     /// False if that arm always drives.
@@ -89,7 +90,8 @@ impl Shared {
             ghosts: Ghosts::new(ghosts, window)?,
             tails: Tails::new(slot_classes, room.shards),
             searches: searches.collect(),
-            values: Lock::new(Arc::new(Values::new())),
+            lifetimes: Lifetimes::new(),
+            values: Values::new(),
             arm: Tally::new(driver.unwrap_or(1) as u64),
             duels: driver.is_none(),
             shift: sample.shift(),
@@ -114,18 +116,18 @@ impl Shared {
         self.clock.get() as u32
     }
 
-    pub(super) fn values(&self) -> Arc<Values> {
-        Arc::clone(&self.values.lock())
+    pub(super) fn values(&self) -> &Values {
+        &self.values
     }
 
     pub(super) fn arm(&self) -> Arm {
         ALL[self.arm.get() as usize]
     }
 
-    pub(super) fn judgement<'a>(&self, values: &'a Values) -> Judgement<'a> {
+    pub(super) fn judgement<'a>(&'a self, values: &'a Values) -> Judgement<'a> {
         Judgement {
             now: self.now(),
-            ages: self.ages,
+            ages: &self.ages,
             values,
             arm: self.arm(),
         }
@@ -133,7 +135,8 @@ impl Shared {
 
     fn next(&self, slot_class: u8, values: &Values) -> Option<Next> {
         let mut search = self.searches.get(usize::from(slot_class))?.lock();
-        search.next(&self.tails, &self.judgement(values))
+        let next = search.next(&self.tails, &self.judgement(values))?;
+        Some(next)
     }
 
     /// Returns what is known of each key: by its shard, by its ghost, or by the keys around it.
@@ -197,15 +200,16 @@ impl Shared {
         let unseen = self.unseen.take();
         let chains = u32::try_from(self.unseen_chains.take()).unwrap_or(u32::MAX);
         let lookups = u32::try_from(unseen).unwrap_or(u32::MAX);
-        sample.advance(chains, lookups, now, self.ages);
+        sample.advance(chains, lookups, now, &self.ages);
         if !sampled.is_empty() {
-            sample.follow(sampled, now, self.ages, &self.values());
+            sample.follow(sampled, now, &self.ages, self.values());
         }
         *since_computed += unseen;
         if *since_computed >= self.capacity / COMPUTED {
             let passed = std::mem::take(since_computed);
             let values = Values::compute(&sample.counts, self.measure(sample));
-            *self.values.lock() = Arc::new(values);
+            self.values.replace(&values);
+            self.lifetimes.divide(&values);
             if self.duels {
                 self.decide(sample, passed);
             }
@@ -217,9 +221,9 @@ impl Shared {
         }
     }
 
-    fn measure(&self, sample: &Sample) -> Measure {
+    fn measure(&self, sample: &Sample) -> Measure<'_> {
         Measure {
-            ages: self.ages,
+            ages: &self.ages,
             period: sample.period,
             chain: sample.references_of_chain(),
             guarded: self.ages.bucket(self.gaps.medium),
@@ -295,11 +299,17 @@ impl SharedPolicy for Shared {
         let values = self.values();
         let known = self.ghosts.get(hash, self.now());
         let class = known.map_or(new_part(0, false), |known| known.class);
-        let next = self.next(slot_class, &values);
+        let next = self.next(slot_class, values);
         next.is_none_or(|next| values.of(class, 0) >= theta * next.value)
     }
 
+    fn lifetime(&self, _: u8, hash: u64) -> u8 {
+        let known = self.ghosts.get(hash, self.now());
+        let class = known.map_or(new_part(0, false), |known| known.class);
+        self.lifetimes.of(class)
+    }
+
     fn next_shard(&self, slot_class: u8) -> Option<usize> {
-        Some(self.next(slot_class, &self.values())?.shard)
+        Some(self.next(slot_class, self.values())?.shard)
     }
 }
