@@ -1,6 +1,7 @@
 //! The command line of `rb`.
 
 mod capacity;
+mod hint_rates;
 mod measuring;
 mod shared;
 mod simulating;
@@ -15,6 +16,7 @@ use crate::log::{LogFilter, parse_filter};
 use crate::size::{parse_class, parse_size};
 use crate::version::{LONG, SHORT};
 pub use capacity::Capacity;
+pub use hint_rates::HintRates;
 pub use measuring::{
     BenchArgs, BenchOp, FillArgs, RecoverBenchArgs, RecoverChurnArgs, ReplayArgs, Until,
     ValidateMode,

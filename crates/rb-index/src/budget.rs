@@ -18,9 +18,12 @@ const FALL: f64 = -0.5;
 const RISE: f64 = 1.0;
 const STEP: f64 = 0.05;
 const LEVEL_MAX: f64 = 8.0;
-/// The floor rises further once less than this part of the budget is left, to the level `PRESSED` above when nothing is.
+/// The floor rises further once less than this part of the budget is left, to the level `PRESSED` above when nothing is: not
+/// at all if the puts of the last day wanted up to `ENOUGH` of the budget, and in full from `SCARCE` on.
 const EASE: f64 = 0.7;
 const PRESSED: f64 = 5.0;
+const ENOUGH: f64 = 1.0;
+const SCARCE: f64 = 1.2;
 /// The level at which a block must be read once in the time of as many lookups as the cache has blocks.
 const ONCE: f64 = 4.0;
 /// The most that a budget believes of the time between two sessions, which only the wall clock knows.
@@ -127,9 +130,13 @@ impl Budget {
     }
 
     fn control(&mut self) {
-        let wanted = sum(&self.wanted) as f64 / self.per_day.max(1) as f64;
-        let step = (wanted - WANTED).clamp(FALL, RISE);
+        let step = (self.wanted() - WANTED).clamp(FALL, RISE);
         self.level = (self.level + STEP * step).clamp(0.0, LEVEL_MAX);
+    }
+
+    /// Bytes that puts of the last day would have written, as a part of the budget.
+    fn wanted(&self) -> f64 {
+        sum(&self.wanted) as f64 / self.per_day.max(1) as f64
     }
 
     /// Returns the least worth of a block that is written, as the number of times that it is read in the time of as many
@@ -137,7 +144,8 @@ impl Budget {
     #[must_use]
     pub fn floor(&self) -> f64 {
         let left = self.left() as f64 / self.per_day.max(1) as f64;
-        let level = self.level + PRESSED * (1.0 - left / EASE).max(0.0);
+        let needed = ((self.wanted() - ENOUGH) / (SCARCE - ENOUGH)).clamp(0.0, 1.0);
+        let level = self.level + PRESSED * needed * (1.0 - left / EASE).max(0.0);
         match level > 0.0 {
             true => (level - ONCE).exp2(),
             false => 0.0,
@@ -246,13 +254,15 @@ mod tests {
         assert_eq!(floors.last(), Some(&0.0));
     }
 
-    /// With little left the floor is high, also if little was wanted before.
+    /// With little left the floor is high, if more is wanted than that.
     #[test]
     fn the_floor_rises_when_little_is_left() {
         let mut budget = Budget::new(DAY);
         assert!(budget.take(DAY * 3 / 10));
         assert_eq!(budget.floor(), 0.0);
         budget.charge(DAY / 2);
+        assert_eq!(budget.floor(), 0.0, "it was enough until now");
+        budget.want(2 * DAY);
         let some = budget.floor();
         budget.charge(DAY);
         assert_eq!(budget.left(), 0);

@@ -10,7 +10,7 @@ use crate::error::IndexError;
 use crate::free_list::{ANYWHERE, FreeList, Hold};
 use crate::memory::NoMemory;
 use crate::place::{Batch, Hints};
-use crate::policy::{Judged, Purpose, SharedPolicy};
+use crate::policy::{Judged, LIFETIMES, Purpose, SharedPolicy};
 use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
 use crate::stats::{IndexStats, LockPurpose};
@@ -339,6 +339,14 @@ impl Index {
     #[must_use]
     pub fn judges(&self) -> bool {
         self.shared.is_some()
+    }
+
+    /// Returns how long a key that is put next will stay, by [`SharedPolicy::lifetime`]; 0 if the
+    /// policy does not know.
+    #[must_use]
+    pub fn lifetime(&self, class: u8, hash: u64) -> u8 {
+        let shared = self.shared.as_ref();
+        shared.map_or(0, |shared| shared.lifetime(class, hash).min(LIFETIMES - 1))
     }
 
     /// Lets the policy judge the keys of a batch, in their order, after all were looked up. The caller must hold no

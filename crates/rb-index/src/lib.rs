@@ -139,8 +139,8 @@ pub use more_slots::MoreSlots;
 pub use note::Note;
 pub use place::{Batch, Hints, Place};
 pub use policy::{
-    Admitted, Gone, Judged, Lookup, Origin, Policies, Policy, PolicyFactory, Purpose, Resident,
-    Room, SharedPolicy,
+    Admitted, Gone, Judged, LIFETIMES, Lookup, Origin, Policies, Policy, PolicyFactory, Purpose,
+    Resident, Room, SharedPolicy,
 };
 pub use put::{Evicted, Loaded, NewEntry, Published, PutMode, Reservation, Reserve, Wanted};
 pub use slots::{Fate, SlotId};

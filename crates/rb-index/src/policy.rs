@@ -143,6 +143,14 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
     /// Returns the shard with the entry to evict next; `None` to compare the shards by [`Policy::worth`].
     fn next_shard(&self, class: u8) -> Option<usize>;
 
+    /// Returns how long a key that is put next will stay, compared with others: 0 for the shortest, below
+    /// [`LIFETIMES`]. Values that go together are best written together, with one placement handle. Call
+    /// it before the put, after the lookup that missed the key.
+    fn lifetime(&self, class: u8, hash: u64) -> u8 {
+        let _ = (class, hash);
+        0
+    }
+
     /// Returns what was learned, in at most about `limit` bytes, for [`Room::saved`] of a later
     /// session; empty if there is nothing worth it.
     fn save(&self, limit: usize) -> Vec<u8> {
@@ -159,6 +167,9 @@ pub struct Admitted {
     /// The number of those that are worth a write, too: at most `worth`.
     pub written: usize,
 }
+
+/// Number of lifetimes that [`SharedPolicy::lifetime`] distinguishes.
+pub const LIFETIMES: u8 = 4;
 
 /// A key of a batch that was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

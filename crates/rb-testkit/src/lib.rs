@@ -6,6 +6,7 @@
 //! * [`conformance`]: checks the contract of [`rb_io::Engine`] and [`rb_io::Queue`] on any engine.
 //!   Authors of other engines run it too.
 //! * [`DriveEngine`]: a drive in memory with limited speed, so that requests wait for each other.
+//! * [`Flash`]: a model of flash, for the write amplification of a drive with placement handles.
 //! * [`StallingFile`]: a file in the real kernel whose requests complete only when the test
 //!   releases them.
 //! * [`StorageDaemon`]: a disk behind a vhost-user socket, if QEMU's server is installed.
@@ -41,6 +42,7 @@
 pub mod colliding;
 pub mod conformance;
 mod drive;
+mod flash;
 mod loops;
 mod mem;
 pub mod skip;
@@ -49,6 +51,7 @@ mod storage_daemon;
 pub mod values;
 
 pub use drive::{DriveEngine, DriveSpeed, DriveTimes, Use};
+pub use flash::{Flash, Shape, Written};
 pub use loops::LoopDevice;
 pub use mem::{
     CrashImage, CrashPoints, FaultRates, Kept, MemCounts, MemDevice, MemEngine, MemOp, MemWrite,

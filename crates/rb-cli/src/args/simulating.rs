@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::capacity::Capacity;
+use super::hint_rates::HintRates;
 use super::shared::{parse_number, parse_positive, path_parser};
 
 /// Arguments of `rb simulate`.
@@ -34,13 +35,20 @@ pub struct SimulateArgs {
     /// request is looked up.
     #[arg(long)]
     pub apart: bool,
+    /// Requests say that their chain has ended: R percent of those whose new blocks no later request reads,
+    /// and F percent of the others, which are wrong. A policy may use it; `learned` does.
+    #[arg(long, value_name = "R/F", value_parser = HintRates::parse)]
+    pub hints: Option<HintRates>,
+    /// Write at most so many blocks in any 24 hours of the trace's time, as a store with a write budget does.
+    #[arg(long, allow_negative_numbers = true, value_name = "BLOCKS", value_parser = parse_positive::<u64>)]
+    pub budget: Option<u64>,
     /// Index shards, a power of two. With 1, eviction is exact.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1, value_name = "N", value_parser = parse_number::<u32>)]
     pub shards: u32,
     /// Stop after this many requests.
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub requests: Option<u64>,
-    /// Seed of the times at which requests are stored.
+    /// Seed of the times at which requests are stored, and of the hints.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1, value_name = "N", value_parser = parse_number::<u64>)]
     pub seed: u64,
     /// Also write a page with charts of hits and writes by capacity to this file. It replaces the file

@@ -1,9 +1,11 @@
 //! The store's own index, whose slots hold nothing: it is used as a store uses it, without values.
 
+use std::time::Duration;
+
 use rb_core::policy::PolicyFactory;
 use rb_index::{
-    Batch, Index, IndexOptions, Judged, Lease, LockPurpose, NewEntry, Note, Purpose, PutMode,
-    Reserve, SlotId,
+    Batch, Budget, Hints, Index, IndexOptions, Judged, Lease, LockPurpose, NewEntry, Note, Purpose,
+    PutMode, Reserve, SlotId, Wanted,
 };
 
 use crate::failure::Failure;
@@ -12,11 +14,15 @@ use crate::failure::Failure;
 pub(super) struct Cache {
     index: Index,
     generation: u64,
+    hints: Hints,
     /// The hash of each position of a batch, and its shard with the position; the last position of a shard first.
     hashes: Vec<u64>,
     order: Vec<(u32, u32)>,
     slots: Vec<SlotId>,
     leases: Vec<Option<Lease>>,
+    /// The write budget in blocks, and the time up to which it has passed, in milliseconds.
+    budget: Option<Budget>,
+    at: u64,
 }
 
 impl Cache {
@@ -40,16 +46,70 @@ impl Cache {
         Ok(Cache {
             index,
             generation: 0,
+            hints: Hints::new(),
             hashes: Vec::new(),
             order: Vec::new(),
             slots: Vec::new(),
             leases: Vec::new(),
+            budget: None,
+            at: 0,
         })
+    }
+
+    /// Sets the hint of the calls from now on: whether the request's chain has ended.
+    pub(super) fn chain_ended(&mut self, ended: bool) {
+        self.hints.chain_ended = ended;
+    }
+
+    /// Bounds the writes from now on.
+    pub(super) fn bound(&mut self, budget: Budget) {
+        self.budget = Some(budget);
+    }
+
+    /// Sets the least worth of what is written.
+    #[cfg(test)]
+    pub(super) fn set_floor(&mut self, floor: f64) {
+        self.index.set_write_floor(floor);
+    }
+
+    /// The budget as it is.
+    #[cfg(test)]
+    pub(super) fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
+    }
+
+    /// The trace's time is now this many milliseconds.
+    pub(super) fn pass(&mut self, time: u64) {
+        if let Some(budget) = &mut self.budget {
+            budget.pass(Duration::from_millis(time.saturating_sub(self.at)));
+            self.at = self.at.max(time);
+            self.index.set_write_floor(budget.floor());
+        }
+    }
+
+    /// Takes the blocks that the budget admits of missing ones out of it, and returns them.
+    fn paid<'a>(&mut self, blocks: &'a [u32]) -> &'a [u32] {
+        if self.budget.is_none() && !cfg!(test) {
+            return blocks;
+        }
+        let wanted = blocks.iter().map(|block| Wanted {
+            hash: self.index.hash(&block.to_le_bytes()),
+            class: 0,
+            slots: 1,
+        });
+        let admitted = self.index.admits(&wanted.collect::<Vec<_>>());
+        let Some(budget) = &mut self.budget else {
+            return &blocks[..admitted.written];
+        };
+        budget.want(admitted.worth as u64);
+        let paid = (0..admitted.written).take_while(|_| budget.take(1)).count();
+        self.index.set_write_floor(budget.floor());
+        &blocks[..paid]
     }
 
     /// Leases the blocks of a chain that are there, as a lookup that locks them does. Returns whether each was found.
     pub(super) fn lease(&mut self, chain: &[u32]) -> impl Iterator<Item = bool> + '_ {
-        let batch = self.index.begin_batch(chain.len());
+        let batch = self.index.begin_batch(chain.len()).with_hints(self.hints);
         self.group(chain);
         self.leases.clear();
         self.leases.resize_with(chain.len(), || None);
@@ -104,11 +164,16 @@ impl Cache {
     /// Puts blocks that were missing. Returns how many were written: those for which there was a slot, and which
     /// another request had not put meanwhile.
     pub(super) fn put(&mut self, blocks: &[u32]) -> u64 {
-        let blocks = &self.missing(blocks)[..];
-        let batch = self.index.begin_batch(blocks.len());
+        let missing = self.missing(blocks);
+        let blocks = self.paid(&missing);
+        let paid = blocks.len();
+        let batch = self.index.begin_batch(blocks.len()).with_hints(self.hints);
         self.take_slots(blocks);
         // Too few slots, or not admitted: the first blocks get them, since those after a missing one are worth nothing.
         let blocks = &blocks[..self.slots.len()];
+        if let Some(budget) = &mut self.budget {
+            budget.pay_back((paid - blocks.len()) as u64);
+        }
         self.group(blocks);
         let mut written = 0;
         for positions in self.order.chunk_by(|a, b| a.0 == b.0) {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! chains.rs    requests -> chains of dense block numbers
+//! hints.rs     which requests say that their chain has ended
 //! cache.rs     the store's own index, with slots that hold nothing
 //! point.rs     a policy at a capacity: looks up each chain, puts what was missing, at once or later
 //! bound.rs     what a policy that knows the future would have
@@ -10,8 +11,11 @@
 //! ```
 
 mod bound;
+#[cfg(test)]
+mod budget_tests;
 mod cache;
 mod chains;
+mod hints;
 mod point;
 mod policies;
 mod table;
@@ -43,10 +47,15 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Result<Outco
     let requests = trace::read(&args.trace, args.requests)?;
     let chains = Chains::new(&requests, args.block_tokens);
     drop(requests);
+    let hints = match args.hints {
+        Some(rates) => hints::hinted(&chains, rates, args.seed),
+        None => vec![false; chains.requests()],
+    };
     let setting = Setting {
         shards: args.shards,
         apart: args.apart,
         seed: args.seed,
+        budget: args.budget,
     };
     let slots = args
         .capacity
@@ -57,7 +66,7 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Result<Outco
     let tasks: Vec<Task> = policies
         .flat_map(|policy| slots.iter().map(move |&slots| (policy, slots)))
         .collect();
-    let results = run_all(&chains, &tasks, setting)?;
+    let results = run_all(&chains, &hints, &tasks, setting)?;
     let points = tasks
         .iter()
         .zip(results)
@@ -70,6 +79,7 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Result<Outco
     let table = Table {
         requests: chains.requests(),
         distinct: chains.distinct,
+        hinted: hints.iter().filter(|hint| **hint).count(),
         setting,
         slots,
         points: points.collect(),
@@ -87,6 +97,7 @@ pub(crate) fn simulate(args: &SimulateArgs, output: &mut Output) -> Result<Outco
 /// Runs all tasks on as many threads as the machine has cores. Each is deterministic, in any order.
 fn run_all(
     chains: &Chains,
+    hints: &[bool],
     tasks: &[Task],
     setting: Setting,
 ) -> Result<Vec<(Counts, Duration)>, Failure> {
@@ -98,7 +109,7 @@ fn run_all(
             && let Some(&(policy, slots)) = tasks.get(at)
         {
             results[at].get_or_init(|| match policy {
-                Some(policy) => point::run(chains, policy, slots, setting),
+                Some(policy) => point::run(chains, hints, policy, slots, setting),
                 None => Ok((bound::bound(chains, slots), Duration::ZERO)),
             });
             bar.inc(1);

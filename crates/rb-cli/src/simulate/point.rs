@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rb_index::Budget;
 
 use super::cache::Cache;
 use super::chains::Chains;
@@ -33,17 +34,23 @@ pub(super) struct Setting {
     /// True if what a lookup missed is stored later, in another order than that of the requests.
     pub(super) apart: bool,
     pub(super) seed: u64,
+    /// Blocks that may be written in any 24 hours.
+    pub(super) budget: Option<u64>,
 }
 
-/// Runs a trace through a new cache.
+/// Runs a trace through a new cache. `hinted` requests say that their chain has ended.
 pub(super) fn run(
     chains: &Chains,
+    hinted: &[bool],
     policy: PolicyName,
     slots: u32,
     setting: Setting,
 ) -> Result<(Counts, Duration), Failure> {
     let factory = policies::factory(policy);
-    let cache = Cache::new(slots, setting.shards, factory.as_deref())?;
+    let mut cache = Cache::new(slots, setting.shards, factory.as_deref())?;
+    if let Some(blocks) = setting.budget {
+        cache.bound(Budget::new(blocks));
+    }
     let mut run = Run {
         cache,
         counts: Counts::default(),
@@ -51,14 +58,22 @@ pub(super) fn run(
     };
     let start = Instant::now();
     match setting.apart {
-        true => run.apart(chains, setting.seed),
-        false => chains.iter().for_each(|(_, chain)| run.at_once(chain)),
+        true => run.apart(chains, hinted, setting.seed),
+        false => {
+            for ((time, chain), &ended) in chains.iter().zip(hinted) {
+                run.cache.pass(time);
+                run.at_once(chain, ended);
+            }
+        }
     }
     let time = start.elapsed();
     run.counts.evictions = run.cache.evictions();
     run.cache.audit()?;
     Ok((run.counts, time))
 }
+
+/// The time to store the blocks that a request missed, the number of the request, and the blocks.
+type Missed = (u64, usize, Vec<u32>);
 
 struct Run {
     cache: Cache,
@@ -68,7 +83,8 @@ struct Run {
 
 impl Run {
     /// Looks up a chain, and stores what was missing before it releases what was found.
-    fn at_once(&mut self, chain: &[u32]) {
+    fn at_once(&mut self, chain: &[u32], ended: bool) {
+        self.cache.chain_ended(ended);
         self.look_up(chain);
         if !self.missed.is_empty() {
             self.counts.written_blocks += self.cache.put(&self.missed);
@@ -77,13 +93,15 @@ impl Run {
     }
 
     /// Looks up each chain at its time, and stores what was missing up to twice [`APART_MS`] later.
-    fn apart(&mut self, chains: &Chains, seed: u64) {
+    fn apart(&mut self, chains: &Chains, hinted: &[bool], seed: u64) {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut later: BinaryHeap<Reverse<(u64, usize, Vec<u32>)>> = BinaryHeap::new();
+        let mut later: BinaryHeap<Reverse<Missed>> = BinaryHeap::new();
         for (number, (time, chain)) in chains.iter().enumerate() {
             while later.peek().is_some_and(|Reverse(next)| next.0 <= time) {
-                self.store(later.pop());
+                self.store(later.pop(), hinted);
             }
+            self.cache.pass(time);
+            self.cache.chain_ended(hinted[number]);
             self.look_up(chain);
             self.cache.release(chain);
             if !self.missed.is_empty() {
@@ -92,12 +110,13 @@ impl Run {
             }
         }
         while let next @ Some(_) = later.pop() {
-            self.store(next);
+            self.store(next, hinted);
         }
     }
 
-    fn store(&mut self, next: Option<Reverse<(u64, usize, Vec<u32>)>>) {
-        if let Some(Reverse((_, _, missed))) = next {
+    fn store(&mut self, next: Option<Reverse<Missed>>, hinted: &[bool]) {
+        if let Some(Reverse((_, number, missed))) = next {
+            self.cache.chain_ended(hinted[number]);
             self.counts.written_blocks += self.cache.put(&missed);
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Point {
 pub(super) struct Table {
     pub(super) requests: usize,
     pub(super) distinct: u32,
+    /// Requests that said that their chain has ended.
+    pub(super) hinted: usize,
     pub(super) setting: Setting,
     pub(super) slots: Vec<u32>,
     pub(super) points: Vec<Point>,
@@ -38,7 +40,9 @@ pub(super) struct SimulateLine {
     block_refs: u64,
     distinct_blocks: u32,
     shards: u32,
+    hinted_requests: usize,
     stored_apart: bool,
+    budget_blocks: Option<u64>,
     points: Vec<PointLine>,
 }
 
@@ -92,7 +96,9 @@ impl Table {
             block_refs: self.references(),
             distinct_blocks: self.distinct,
             shards: self.setting.shards,
+            hinted_requests: self.hinted,
             stored_apart: self.setting.apart,
+            budget_blocks: self.setting.budget,
             points: self
                 .points
                 .iter()
@@ -170,7 +176,7 @@ impl Table {
 
     fn summary(&self) -> String {
         format!(
-            "{} of {}, {} of them distinct ({}{})",
+            "{} of {}, {} of them distinct ({}{}{})",
             counted(self.requests as u64, "request"),
             counted(self.references(), "block"),
             self.distinct,
@@ -179,6 +185,13 @@ impl Table {
                 ", stored after the lookups"
             } else {
                 ""
+            },
+            match self.hinted {
+                0 => String::new(),
+                hinted => format!(
+                    ", {} with the hint that its chain has ended",
+                    counted(hinted as u64, "request")
+                ),
             }
         )
     }

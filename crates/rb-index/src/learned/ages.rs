@@ -13,33 +13,53 @@ const FRACTION_BITS: u32 = 4;
 const SQRT_2: u64 = 23;
 
 /// Maps ages in lookups to buckets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ages {
     capacity: u64,
+    /// The least age of each bucket.
+    starts: [u64; BUCKETS],
+    /// The bucket of each power of two.
+    of_powers: [u8; u32::BITS as usize],
 }
 
 impl Ages {
     pub(super) fn new(capacity: u64) -> Ages {
+        let capacity = capacity.max(1);
+        let mut starts = [0; BUCKETS];
+        for (bucket, start) in starts.iter_mut().enumerate().skip(1) {
+            // The first bucket is below one unit; the second begins where the first doubling is half over.
+            let units = match bucket % 2 {
+                0 => 1 << FRACTION_BITS,
+                _ => SQRT_2,
+            };
+            *start = ((units << (bucket / 2)) * capacity).div_ceil(FIRST << FRACTION_BITS);
+        }
+        let of_power = |power: usize| match power {
+            // Of the ages 0 and 1.
+            0 => 0,
+            _ => starts.partition_point(|&start| start <= 1 << power) - 1,
+        };
+        let of_powers = std::array::from_fn(|power| of_power(power) as u8);
         Ages {
-            capacity: capacity.max(1),
+            capacity,
+            starts,
+            of_powers,
         }
     }
 
     /// Returns the bucket of an age.
     #[inline]
-    pub(super) fn bucket(self, age: u32) -> usize {
-        let units = (u64::from(age) * (FIRST << FRACTION_BITS)) / self.capacity;
-        if units < 1 << FRACTION_BITS {
-            return 0;
+    pub(super) fn bucket(&self, age: u32) -> usize {
+        // A doubling has a few buckets: without a division.
+        let mut bucket = usize::from(self.of_powers[(age | 1).ilog2() as usize]);
+        while bucket + 1 < BUCKETS && self.starts[bucket + 1] <= u64::from(age) {
+            bucket += 1;
         }
-        let doublings = units.ilog2() - FRACTION_BITS;
-        let half = units >> doublings >= SQRT_2;
-        // The first bucket is below one unit; the second begins there.
-        ((2 * doublings + u32::from(half)) as usize).min(BUCKETS - 1)
+        bucket
     }
 
     /// Returns the width of a bucket in lookups. The last one is open: its width is that of its start.
-    pub(super) fn width(self, bucket: usize) -> f64 {
+    pub(super) fn width(&self, bucket: usize) -> f64 {
         let start = |bucket: usize| match bucket {
             0 => 0.0,
             bucket => (bucket as f64 / 2.0).exp2(),
@@ -82,5 +102,30 @@ mod tests {
             );
         }
         assert_eq!(Ages::new(0).bucket(0), 0);
+    }
+
+    /// The same as with a division.
+    #[test]
+    fn buckets_are_exact() {
+        let divided = |age: u32, capacity: u64| {
+            let units = (u64::from(age) * (FIRST << FRACTION_BITS)) / capacity;
+            let doublings = units
+                .checked_ilog2()
+                .map_or(0, |log| log.saturating_sub(FRACTION_BITS));
+            let half = units >> doublings >= SQRT_2;
+            ((2 * doublings + u32::from(half)) as usize).min(BUCKETS - 1)
+        };
+        for capacity in [1, 2, 33, 256, 3417, 170_899, 1 << 30] {
+            let ages = Ages::new(capacity);
+            for age in (0..5_000).chain((0..32).map(|power| u32::MAX >> power)) {
+                for age in [age, age ^ age >> 2] {
+                    assert_eq!(
+                        ages.bucket(age),
+                        divided(age, capacity),
+                        "{age} of {capacity}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -25,9 +25,9 @@ pub(super) const ALL: [Arm; ARMS] = [
 
 /// Hits that a write costs.
 const PRICE: f64 = 0.06;
-/// Part of the lookups by which an arm may have fewer hits than LRU; the one that drives first, and admits most, a little
-/// more, since its shadow is as noisy as LRU's.
-const BELOW: [f64; ARMS] = [0.0, 0.003, 0.001, 0.001];
+/// Part of the lookups by which an arm may have fewer hits than LRU: the noise of a shadow. The one that drives first, and
+/// admits most, may have a little less.
+const BELOW: [f64; ARMS] = [0.0, 0.006, 0.002, 0.002];
 /// Part of the lookups by which an arm must be better to take over.
 const BETTER: f64 = 0.001;
 /// Capacities of lookups in which old scores lose half of their weight.

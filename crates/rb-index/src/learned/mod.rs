@@ -18,6 +18,7 @@ mod ages;
 mod class;
 mod duel;
 mod ghost;
+mod lifetime;
 mod note;
 mod sample;
 mod saved;

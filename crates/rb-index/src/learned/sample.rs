@@ -163,7 +163,7 @@ impl Sample {
     }
 
     /// Time passes: `chains` chains with `lookups` keys were looked up.
-    pub(super) fn advance(&mut self, chains: u32, lookups: u32, now: u32, ages: Ages) {
+    pub(super) fn advance(&mut self, chains: u32, lookups: u32, now: u32, ages: &Ages) {
         self.chains = self.chains.saturating_add(chains);
         self.due += self.step * u64::from(lookups);
         // A batch may be longer than a period; one that is longer than several says no more of its entries.
@@ -178,7 +178,7 @@ impl Sample {
     }
 
     /// Visits the entries of the next bucket.
-    fn visit(&mut self, now: u32, ages: Ages) {
+    fn visit(&mut self, now: u32, ages: &Ages) {
         for at in self.hand..self.hand + WAYS {
             let entry = self.entries[at];
             if !entry.used {
@@ -198,7 +198,7 @@ impl Sample {
     }
 
     /// Follows a chain that was looked up: its sampled keys, first one first.
-    pub(super) fn follow(&mut self, chain: &[Sampled], now: u32, ages: Ages, values: &Values) {
+    pub(super) fn follow(&mut self, chain: &[Sampled], now: u32, ages: &Ages, values: &Values) {
         self.scores.lookups += chain.len() as f64;
         let mut prefix = u8::MAX;
         for sampled in chain {
@@ -226,7 +226,7 @@ impl Sample {
         arm: usize,
         sampled: &Sampled,
         now: u32,
-        ages: Ages,
+        ages: &Ages,
         values: &Values,
     ) -> bool {
         // A long chain may have overwritten its own entry.
@@ -258,7 +258,7 @@ impl Sample {
     }
 
     /// The next victim of an arm, which holds some entry, and its value.
-    fn victim(&self, arm: usize, now: u32, ages: Ages, values: &Values) -> (u16, f32) {
+    fn victim(&self, arm: usize, now: u32, ages: &Ages, values: &Values) -> (u16, f32) {
         let (mut least, mut value, mut oldest) = (NONE, f32::MAX, 0);
         for (list, &at) in self.cursors[arm].iter().enumerate() {
             if at == NONE {
@@ -278,7 +278,7 @@ impl Sample {
     }
 
     /// Notes that a key was looked up, and counts it if it is known.
-    fn note(&mut self, sampled: &Sampled, ages: Ages) {
+    fn note(&mut self, sampled: &Sampled, ages: &Ages) {
         let at = match self.find(sampled.hash) {
             Some(at) => {
                 let entry = *self.entry(at);
@@ -416,7 +416,7 @@ mod tests {
         let mut now = 0;
         for _ in 0..200 {
             now += 240;
-            sample.advance(1, 240, now, ages);
+            sample.advance(1, 240, now, &ages);
             let (time, class, list) = (now, 5, 5);
             sample.follow(
                 &[Sampled {
@@ -426,7 +426,7 @@ mod tests {
                     list,
                 }],
                 now,
-                ages,
+                &ages,
                 &values,
             );
         }

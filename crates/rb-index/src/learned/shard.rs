@@ -271,7 +271,7 @@ impl Policy for OfShard {
         let times = self
             .tails(slot_class)
             .map(|(class, entry)| (class, self.kept[entry].time));
-        let (class, _) = self.shared.judgement(&values).least(times)?;
+        let (class, _) = self.shared.judgement(values).least(times)?;
         Some(self.lists[place(slot_class, class)].oldest)
     }
 

@@ -4,6 +4,7 @@ use super::ages::Ages;
 use super::class::{COUNT_MAX, Gaps, new_part, reused};
 use super::duel::{ALL, Arm};
 use super::ghost::{Ghosts, Known};
+use super::lifetime::Lifetimes;
 use super::note::{Found, Verdict};
 use super::sample::{Sample, Sampled, is_sampled};
 use super::saved::Saved;
@@ -13,7 +14,7 @@ use crate::memory::NoMemory;
 use crate::note::Note;
 use crate::place::Place;
 use crate::policy::{Admitted, Judged, Purpose, Room, SharedPolicy};
-use crate::sync::{Arc, Lock, Tally};
+use crate::sync::{Lock, Tally};
 
 /// Capacities of lookups that the ghosts and the sample remember.
 const WINDOW: u64 = 8;
@@ -43,8 +44,8 @@ pub(super) struct Shared {
     pub(super) ghosts: Ghosts,
     pub(super) tails: Tails,
     searches: Box<[Lock<Search>]>,
-    /// Replaced as a whole.
-    values: Lock<Arc<Values>>,
+    lifetimes: Lifetimes,
+    values: Values,
     /// The number of the arm that drives.
     arm: Tally,
     /// False if that arm always drives.
@@ -98,7 +99,8 @@ impl Shared {
             ghosts: Ghosts::new(ghosts, window)?,
             tails: Tails::new(slot_classes, room.shards),
             searches: searches.collect(),
-            values: Lock::new(Arc::new(Values::new())),
+            lifetimes: Lifetimes::new(),
+            values: Values::new(),
             arm: Tally::new(driver.map_or(arm.unwrap_or(1), |driver| driver as u64)),
             duels: driver.is_none(),
             floor: Tally::default(),
@@ -115,7 +117,7 @@ impl Shared {
             let sample = &shared.learning.lock().sample;
             Values::compute(&sample.counts, shared.measure(sample))
         };
-        *shared.values.lock() = Arc::new(values);
+        shared.values.replace(&values);
         Ok(shared)
     }
 
@@ -130,18 +132,18 @@ impl Shared {
         self.clock.get() as u32
     }
 
-    pub(super) fn values(&self) -> Arc<Values> {
-        Arc::clone(&self.values.lock())
+    pub(super) fn values(&self) -> &Values {
+        &self.values
     }
 
     pub(super) fn arm(&self) -> Arm {
         ALL[self.arm.get() as usize]
     }
 
-    pub(super) fn judgement<'a>(&self, values: &'a Values) -> Judgement<'a> {
+    pub(super) fn judgement<'a>(&'a self, values: &'a Values) -> Judgement<'a> {
         Judgement {
             now: self.now(),
-            ages: self.ages,
+            ages: &self.ages,
             values,
             arm: self.arm(),
         }
@@ -149,7 +151,8 @@ impl Shared {
 
     fn next(&self, slot_class: u8, values: &Values) -> Option<Next> {
         let mut search = self.searches.get(usize::from(slot_class))?.lock();
-        search.next(&self.tails, &self.judgement(values))
+        let next = search.next(&self.tails, &self.judgement(values))?;
+        Some(next)
     }
 
     /// Returns what is known of each key: by its shard, by its ghost, or by the keys around it.
@@ -214,15 +217,16 @@ impl Shared {
         let unseen = self.unseen.take();
         let chains = u32::try_from(self.unseen_chains.take()).unwrap_or(u32::MAX);
         let lookups = u32::try_from(unseen).unwrap_or(u32::MAX);
-        sample.advance(chains, lookups, now, self.ages);
+        sample.advance(chains, lookups, now, &self.ages);
         if !sampled.is_empty() {
-            sample.follow(sampled, now, self.ages, &self.values());
+            sample.follow(sampled, now, &self.ages, self.values());
         }
         *since_computed += unseen;
         if *since_computed >= self.capacity / COMPUTED {
             let passed = std::mem::take(since_computed);
             let values = Values::compute(&sample.counts, self.measure(sample));
-            *self.values.lock() = Arc::new(values);
+            self.values.replace(&values);
+            self.lifetimes.divide(&values);
             if self.duels {
                 self.decide(sample, passed);
             }
@@ -234,9 +238,9 @@ impl Shared {
         }
     }
 
-    fn measure(&self, sample: &Sample) -> Measure {
+    fn measure(&self, sample: &Sample) -> Measure<'_> {
         Measure {
-            ages: self.ages,
+            ages: &self.ages,
             period: sample.period,
             chain: sample.references_of_chain(),
             guarded: self.ages.bucket(self.gaps.medium),
@@ -327,7 +331,7 @@ impl SharedPolicy for Shared {
         let (values, now) = (self.values(), self.now());
         let judgement = Judgement {
             arm: Arm::Learned { theta },
-            ..self.judgement(&values)
+            ..self.judgement(values)
         };
         let next = (theta > 0.0 && free < hashes.len()).then(|| {
             let mut search = self.searches.get(usize::from(slot_class))?.lock();
@@ -354,8 +358,14 @@ impl SharedPolicy for Shared {
         self.floor.set(floor.to_bits().into());
     }
 
+    fn lifetime(&self, _: u8, hash: u64) -> u8 {
+        let known = self.ghosts.get(hash, self.now());
+        let class = known.map_or(new_part(0, false), |known| known.class);
+        self.lifetimes.of(class)
+    }
+
     fn next_shard(&self, slot_class: u8) -> Option<usize> {
-        Some(self.next(slot_class, &self.values())?.shard)
+        Some(self.next(slot_class, self.values())?.shard)
     }
 
     fn save(&self, limit: usize) -> Vec<u8> {

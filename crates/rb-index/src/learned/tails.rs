@@ -4,7 +4,7 @@ use super::ages::Ages;
 use super::class::CLASSES;
 use super::duel::Arm;
 use super::value::Values;
-use crate::sync::Tally;
+use crate::sync::Tally32;
 
 /// Shards that the search looks at for each eviction.
 const LOOKS: usize = 8;
@@ -14,8 +14,8 @@ const LOOKS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Tails {
     shards: usize,
-    /// 0 for none, else one more than the time.
-    times: Box<[Tally]>,
+    /// 0 for none; a time of 0 is shown as 1.
+    times: Box<[Tally32]>,
 }
 
 impl Tails {
@@ -23,18 +23,18 @@ impl Tails {
         let count = slot_classes * shards * CLASSES;
         Tails {
             shards,
-            times: (0..count).map(|_| Tally::default()).collect(),
+            times: (0..count).map(|_| Tally32::default()).collect(),
         }
     }
 
     pub(super) fn show(&self, slot_class: u8, shard: usize, class: u8, time: Option<u32>) {
-        let shown = time.map_or(0, |time| u64::from(time) + 1);
+        let shown = time.map_or(0, |time| time.max(1));
         self.times[self.place(slot_class, shard, class.into())].set(shown);
     }
 
     fn get(&self, slot_class: u8, shard: usize, class: usize) -> Option<u32> {
         let shown = self.times[self.place(slot_class, shard, class)].get();
-        shown.checked_sub(1).map(|time| time as u32)
+        (shown != 0).then_some(shown)
     }
 
     fn place(&self, slot_class: u8, shard: usize, class: usize) -> usize {
@@ -68,7 +68,7 @@ pub(super) struct Next {
 /// How to compare tails.
 pub(super) struct Judgement<'a> {
     pub(super) now: u32,
-    pub(super) ages: Ages,
+    pub(super) ages: &'a Ages,
     pub(super) values: &'a Values,
     pub(super) arm: Arm,
 }
@@ -169,7 +169,7 @@ mod tests {
     fn next(search: &mut Search, tails: &Tails, values: &Values, arm: Arm) -> Option<usize> {
         let judgement = Judgement {
             now: 10_000,
-            ages: Ages::new(1000),
+            ages: &Ages::new(1000),
             values,
             arm,
         };

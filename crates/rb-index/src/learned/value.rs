@@ -2,6 +2,7 @@
 
 use super::ages::{Ages, BUCKETS};
 use super::class::{CLASSES, GROUPS, group, is_hot};
+use crate::sync::Tally32;
 
 /// Counts of the sampled blocks of each class and age.
 #[derive(Clone, Debug)]
@@ -26,13 +27,16 @@ const SMOOTHING: f64 = 0.5;
 
 /// The worth of keeping a block: expected references for each lookup of time that it stays, over the best time to keep it
 /// (a Gittins index; Gittins, "Bandit Processes and Dynamic Allocation Indices", 1979).
-#[derive(Clone, Debug)]
-pub(super) struct Values(Box<[[f32; BUCKETS]; CLASSES]>);
+///
+/// Each value is an atomic, since every lookup reads some: a reader may see old and new values, which both were right at
+/// about that time.
+#[derive(Debug)]
+pub(super) struct Values(Box<[[Tally32; BUCKETS]; CLASSES]>);
 
 /// Measures with which values are computed, other than counts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Measure {
-    pub(super) ages: Ages,
+pub(super) struct Measure<'a> {
+    pub(super) ages: &'a Ages,
     /// Lookups for which a visit stands.
     pub(super) period: f64,
     /// Mean number of sampled references of a chain.
@@ -78,17 +82,26 @@ impl Counts {
 impl Values {
     /// Nothing is known: everything is worth the same.
     pub(super) fn new() -> Values {
-        Values(Box::new([[0.0; BUCKETS]; CLASSES]))
+        let zeros = |_| std::array::from_fn(|_| Tally32::default());
+        Values(Box::new(std::array::from_fn(zeros)))
+    }
+
+    /// Replaces the values.
+    pub(super) fn replace(&self, with: &Values) {
+        let new = with.0.as_flattened().iter().map(Tally32::get);
+        for (place, value) in self.0.as_flattened().iter().zip(new) {
+            place.set(value);
+        }
     }
 
     #[inline]
     pub(super) fn of(&self, class: u8, age: usize) -> f32 {
-        self.0[usize::from(class)][age]
+        f32::from_bits(self.0[usize::from(class)][age].get())
     }
 
     /// Computes the values from what was counted. A class with little evidence borrows from its group, and a group from
     /// all blocks.
-    pub(super) fn compute(counts: &Counts, measure: Measure) -> Values {
+    pub(super) fn compute(counts: &Counts, measure: Measure<'_>) -> Values {
         let widths: [f64; BUCKETS] = std::array::from_fn(|age| measure.ages.width(age));
         let mut all = [(0.0, 0.0); BUCKETS];
         let mut groups = [[(0.0, 0.0); BUCKETS]; GROUPS];
@@ -105,14 +118,17 @@ impl Values {
         let overall = overall(&all, &widths);
         let weight = BORROWED + BORROWED_PER_CHAIN * measure.chain;
         let groups = groups.map(|evidence| refined(&overall, &evidence, weight, &widths));
-        let mut values = Values::new();
+        let values = Values::new();
         for (class, evidence) in own.iter().enumerate() {
             let rates = refined(&groups[group(class)], evidence, weight, &widths);
-            values.0[class] = gittins(&rates, &widths);
+            let mut of_class = gittins(&rates, &widths);
             if is_hot(class) {
                 // A block that is read all the time, as the first of all chains, may be in no sample, and without it
                 // all that follows is lost. Its own history is evidence enough until its last gap has passed again.
-                values.0[class][..measure.guarded].fill(1.0);
+                of_class[..measure.guarded].fill(1.0);
+            }
+            for (place, value) in values.0[class].iter().zip(of_class) {
+                place.set(value.to_bits());
             }
         }
         values
@@ -191,9 +207,9 @@ mod tests {
     use super::*;
     use crate::learned::class::{new_part, reused};
 
-    fn measure() -> Measure {
+    fn measure(ages: &Ages) -> Measure<'_> {
         Measure {
-            ages: Ages::new(1024),
+            ages,
             period: 128.0,
             chain: 1.0,
             guarded: 4,
@@ -202,7 +218,7 @@ mod tests {
 
     #[test]
     fn without_evidence_all_classes_but_the_hot_ones_are_worth_nothing() {
-        let values = Values::compute(&Counts::new(), measure());
+        let values = Values::compute(&Counts::new(), measure(&Ages::new(1024)));
         for class in 0..CLASSES as u8 {
             let hot = is_hot(class.into());
             assert_eq!(values.of(class, 0), if hot { 1.0 } else { 0.0 });
@@ -213,14 +229,14 @@ mod tests {
     /// A class whose blocks are read at an age of a capacity is worth more the nearer that is, and less after it.
     #[test]
     fn the_value_rises_until_the_reference_comes() {
-        let mut counts = Counts::new();
+        let (mut counts, ages) = (Counts::new(), Ages::new(1024));
         let class = usize::from(new_part(2, false));
-        let at = measure().ages.bucket(1024);
+        let at = ages.bucket(1024);
         for age in 0..BUCKETS {
             counts.visits[class][age] = if age <= at { 100 } else { 5 };
         }
         counts.references[class][at] = 2000;
-        let values = Values::compute(&counts, measure());
+        let values = Values::compute(&counts, measure(&ages));
         let of = |age| values.of(class as u8, age);
         for age in 3..at {
             assert!(of(age) <= of(age + 1), "{age}");
