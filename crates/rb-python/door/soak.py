@@ -21,6 +21,8 @@ from oracle import Children, Journal
 from report import step
 
 SHARE_MIN = 0.99
+# After this time the store has been full.
+MINUTES_TO_FILL = 2.0
 # More than the store holds, so that it evicts.
 KEYS = 1500
 AT_ONCE = 6
@@ -32,6 +34,12 @@ class Host(Protocol):
 
     # Whether the engine deletes single objects.
     deletes: bool
+    # Whether the engine's memory is mapped after its end.
+    keeps_memory: bool
+    # Whether several threads call the store.
+    threads: bool
+    # Bytes of an object.
+    size: int
 
     def store(self, keys: list[int]) -> list[int]:
         """Stores objects, and returns the keys of those that are stored."""
@@ -44,27 +52,37 @@ class Host(Protocol):
     def gone(self) -> Iterable[int]:
         """The keys that the store has evicted or dropped since the last call."""
 
+    def sync(self) -> None: ...
+
+    def health(self) -> bool:
+        """Whether the engine is told that the store is healthy."""
+
+    def memory(self) -> bytes:
+        """The engine's memory."""
+
+    def end(self) -> None: ...
+
     def close(self) -> bool:
         """Ends, and returns whether usage was exact."""
 
 
-def host_of(name: str, folder: Path) -> Host:
+def host_of(name: str, path: Path, **params: Any) -> Host:
     if name == "lmcache":
         from soak_lmcache import Lmcache
 
-        return Lmcache(folder / "store")
+        return Lmcache(path, **params)
     if name == "vllm":
         from soak_vllm import Vllm
 
-        return Vllm(folder / "store")
+        return Vllm(path, **params)
     from soak_sglang import Sglang
 
-    return Sglang(folder / "store")
+    return Sglang(path, **params)
 
 
 def child(name: str, folder: Path, turn: int, seconds: float) -> None:
     journal = Journal()
-    host = host_of(name, folder)
+    host = host_of(name, folder / "store")
     chance = random.Random(turn)
     wanted = json.loads((folder / "wanted.json").read_text())
     wrong = 0
@@ -137,6 +155,7 @@ def main() -> None:
             )
         assert children.totals.expected, "nothing was synced before a kill"
         assert children.share >= SHARE_MIN
+        assert options.minutes < MINUTES_TO_FILL or totals.get("evicted"), "the store was never full"
 
 
 if __name__ == "__main__":

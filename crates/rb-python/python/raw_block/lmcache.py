@@ -17,6 +17,7 @@ from . import _native as native
 from . import prometheus
 from ._config import Config, open_store, parse
 from ._failures import Failures
+from ._garbage import paused
 from ._ledger import Ended, Ledger, Outbox, Step
 from ._lmcache_host import L2AdapterInterface, L2StoreResult, adopt, api, bitmap, check_batch, logger, spans_of
 from ._lmcache_keys import LAYOUT_BYTES, KeyCodec, Layouts
@@ -92,7 +93,8 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         self._loaded: dict[int, Any] = {}
         self._failures = Failures(logger)
         self._listing = Listing(store, self._codec)
-        self._seed()
+        with paused():
+            self._seed()
         self._fd_lock = threading.Lock()
         self._fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(3)]
         self._pump = Pump("raw-block-pump", (store.put_fd, store.get_fd, store.event_fd), self._cycle)
@@ -288,6 +290,10 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         catching_up = CatchingUp(listener)
         with self._order:
             super().register_listener(catching_up)
+        with paused():
+            self._tell_all(catching_up)
+
+    def _tell_all(self, catching_up: CatchingUp) -> None:
         cursor: native.Cursor | None = None
         while True:
             # Under `_order`, so that a page is told exactly where it belongs among the notifications.
@@ -305,31 +311,32 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
                 return
 
     def _replay(self, listener: CatchingUp, entries: Sequence[tuple[bytes, int, bytes]]) -> None:
-        step: Step[Any] = Step()
-        for key, length, _ in entries:
-            name = self._codec.decode(key)
-            if name is not None:
-                step.add(name, self._charge(length))
-        listener.on_l2_keys_stored(step.names, step.sizes)
+        decode, charge = self._codec.decode, self._charge
+        named = [(decode(key), charge(length)) for key, length, _ in entries]
+        known = [(name, size) for name, size in named if name is not None]
+        listener.on_l2_keys_stored([name for name, _ in known], [size for _, size in known])
 
     def _seed(self) -> None:
         """Counts what was recovered."""
-        counted: set[bytes] = set()
-        by_salt: Counter[str] = Counter()
+        salt_of, charge = self._codec.salt_of, self._charge
+        pages: list[list[tuple[bytes, int, bytes]]] = []
+        counts: Counter[tuple[str | None, int]] = Counter()
         cursor: native.Cursor | None = None
         while True:
             entries, cursor = self._store.list(cursor, _REPLAY_KEYS)
-            for key, length, _ in entries:
-                salt = self._codec.salt_of(key)
-                if salt is not None:
-                    counted.add(key)
-                    by_salt[salt] += self._charge(length)
+            counts.update([(salt_of(key), length) for key, length, _ in entries])
+            pages.append(entries)
             if cursor is None:
                 break
-        # Validation may have dropped entries meanwhile, before or after they were counted.
-        for _, key, length in self._store.poll_events():
-            if key in counted:
-                by_salt[self._codec.salt_of(key) or ""] -= self._charge(length)
+        dropped = self._store.poll_events()
+        if dropped:
+            # By the validation meanwhile, before or after they were counted.
+            counted = {key for page in pages for key, _, _ in page}
+            counts.subtract([(salt_of(key), length) for _, key, length in dropped if key in counted])
+        by_salt: Counter[str] = Counter()
+        for (salt, length), count in counts.items():
+            if salt is not None:
+                by_salt[salt] += count * charge(length)
         with self._usage_lock:
             self._total_bytes_used = sum(by_salt.values())
             self._bytes_by_cache_salt = {salt: size for salt, size in by_salt.items() if size > 0}
