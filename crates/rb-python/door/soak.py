@@ -6,12 +6,15 @@ usage is exact, and after each restart at least 99 % of what was on the device a
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import os
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,8 +83,7 @@ def host_of(name: str, path: Path, **params: Any) -> Host:
     return Sglang(path, **params)
 
 
-def child(name: str, folder: Path, turn: int, seconds: float) -> None:
-    journal = Journal()
+def child(name: str, folder: Path, journal: Journal, turn: int, seconds: float) -> None:
     host = host_of(name, folder / "store")
     chance = random.Random(turn)
     wanted = json.loads((folder / "wanted.json").read_text())
@@ -133,16 +135,12 @@ def main() -> None:
     parser.add_argument("--host", required=True, choices=("lmcache", "vllm", "sglang"))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--child", action="store_true")
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--turn", type=int)
-    parser.add_argument("--seconds", type=float)
     options = parser.parse_args()
-    if options.child:
-        child(options.host, options.folder, options.turn, options.seconds)
-        return
+    os.environ["LMCACHE_TRACK_USAGE"] = "false"
+    importlib.import_module(f"soak_{options.host}")
     with step(f"{options.host}/soak") as running, tempfile.TemporaryDirectory() as folder:
-        children = Children(options.host, Path(folder), options.minutes * 60, options.kills)
+        run = partial(child, options.host, Path(folder))
+        children = Children(run, Path(folder), options.minutes * 60, options.kills)
         try:
             children.run()
         finally:
@@ -156,6 +154,9 @@ def main() -> None:
         assert children.totals.expected, "nothing was synced before a kill"
         assert children.share >= SHARE_MIN
         assert options.minutes < MINUTES_TO_FILL or totals.get("evicted"), "the store was never full"
+    sys.stdout.flush()
+    # An engine that was imported and not used may wait at the exit.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Watching(L2AdapterListener):  # type: ignore[misc]
 
 class Lmcache:
     deletes = True
-    keeps_memory = False
+    keeps_memory = True
     threads = True
     size = SIZE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -47,7 +48,10 @@ class Slow:
     def close(self) -> None:
         for kind in ("read", "write"):
             self.hold(kind, False)
-        (GROUPS / "cgroup.procs").write_text(str(os.getpid()))
+        # Its children, too.
+        for process in (self.group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                (GROUPS / "cgroup.procs").write_text(process)
         subprocess.run(["losetup", "--detach", self.device], check=True)
         self.group.rmdir()
 

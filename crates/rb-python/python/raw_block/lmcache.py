@@ -424,7 +424,9 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         return self._last_id
 
     def close(self) -> None:
-        """Waits for the tasks, tells of their ends, and releases the device. A second caller waits for the first."""
+        """Waits for the tasks, tells of their ends, and releases the device. A second caller waits for the first.
+
+        Raises RuntimeError at its end if the device still has tasks: LMCache frees no memory then."""
         if self._pump.is_current:
             raise RuntimeError("a listener cannot close the adapter that calls it")
         with self._close_lock:
@@ -441,10 +443,12 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
             left = [*self._puts.values(), *self._gets.values()]
             if left:
                 _abandoned.append((self._store, left))
-                logger.error("raw_block: at close the device still had %d tasks, which are never answered", len(left))
             with self._fd_lock:
                 fds, self._fds = self._fds, [-1, -1, -1]
             for fd in fds:
                 os.close(fd)
             self._closed = True
+            if left:
+                # The store looks at what arrives, however late: the memory has to stay mapped.
+                raise RuntimeError(f"raw_block: the device still has {len(left)} tasks, which are never answered")
 
