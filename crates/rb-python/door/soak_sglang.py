@@ -10,6 +10,8 @@ from oracle import value
 from test_sglang_hicache import Pool, attach, hashes
 
 PARTS = 2
+# As many as the soak has.
+KEYS = 1500
 
 
 class Sglang:
@@ -22,7 +24,9 @@ class Sglang:
         self.pool = Pool(PARTS)
         self.size = PARTS * self.pool.part_bytes
         self.backend = attach(str(path), self.pool, extra={"bytes": "256MiB", "slot_bytes": "256KiB", **params})
-        self.known: set[int] = set()
+        # Pages of the processes before are evicted, too.
+        self.known = set(range(KEYS))
+        self.gone()
 
     def store(self, keys: list[int]) -> list[int]:
         for page, key in enumerate(keys):

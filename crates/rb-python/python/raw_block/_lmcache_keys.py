@@ -33,14 +33,26 @@ class KeyCodec:
 
     def encode(self, keys: Sequence[Any]) -> list[bytes]:
         """A key that has no such form becomes empty. The store answers that it is invalid, and the batch goes on."""
-        pack, tails = _HEAD.pack, self._tails
+        encoded: list[bytes] = []
+        rank = group = length = model = salt = None
+        head = tail = b""
         try:
-            return [
-                pack(_VERSION, key.kv_rank, key.object_group_id, len(key.chunk_hash))
-                + key.chunk_hash
-                + (tails.get((key.model_name, key.cache_salt)) or self._tail(key))
-                for key in keys
-            ]
+            for key in keys:
+                chunk_hash = key.chunk_hash
+                # The keys of a batch are mostly alike, and to compare is cheaper than to pack.
+                if (
+                    key.kv_rank != rank
+                    or key.object_group_id != group
+                    or len(chunk_hash) != length
+                    or key.model_name != model
+                    or key.cache_salt != salt
+                ):
+                    rank, group, length = key.kv_rank, key.object_group_id, len(chunk_hash)
+                    model, salt = key.model_name, key.cache_salt
+                    head = _HEAD.pack(_VERSION, rank, group, length)
+                    tail = self._tails.get((model, salt)) or self._tail(key)
+                encoded.append(head + chunk_hash + tail)
+            return encoded
         except (struct.error, UnicodeError):
             return [self.encode([key])[0] for key in keys] if len(keys) > 1 else [b""] * len(keys)
 
@@ -130,14 +142,21 @@ class Layouts:
 
     def of(self, objects: Sequence[Any]) -> list[bytes]:
         hashes: list[bytes] = []
-        last: Any = None
-        digest = _ANY_LAYOUT
+        digest: bytes | None = None
+        shapes = shape = dtypes = dtype = fmt = None
         for obj in objects:
             meta = obj.metadata
             # The objects of a batch are mostly alike, and to compare is cheaper than to look up.
-            layout = (meta.shapes, meta.shape, meta.dtypes, meta.dtype, meta.fmt)
-            if layout != last:
-                last, digest = layout, self._hash(meta)
+            if (
+                digest is None
+                or meta.fmt is not fmt
+                or meta.dtype is not dtype
+                or meta.shape != shape
+                or meta.shapes != shapes
+                or meta.dtypes != dtypes
+            ):
+                shapes, shape, dtypes, dtype, fmt = meta.shapes, meta.shape, meta.dtypes, meta.dtype, meta.fmt
+                digest = self._hash(meta)
             hashes.append(digest)
         return hashes
 

@@ -48,6 +48,20 @@ class _Task(NamedTuple):
     lengths: list[int] | None = None
 
 
+class _Charges(dict[int, int]):
+    """What values are charged, by their length."""
+
+    def __init__(self, charge: Callable[[int], int]) -> None:
+        super().__init__()
+        self._charge = charge
+
+    def __missing__(self, length: int) -> int:
+        if len(self) >= _CHARGES_MAX:
+            self.clear()
+        charge = self[length] = self._charge(length)
+        return charge
+
+
 class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
     """Stores LMCache's objects in a raw-block store.
 
@@ -75,9 +89,9 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         self._store = store
         self._codec = KeyCodec()
         self._layouts = Layouts()
-        self._charges: dict[int, int] = {}
+        self._charges = _Charges(self._charge)
         self._ledger: Ledger[Any] = Ledger(
-            lengths_of=self._lengths_of, size_of=self._charge, name_of=self._codec.decode
+            lengths_of=self._lengths_of, size_of=self._charges.__getitem__, name_of=self._codec.decode
         )
         self._outbox = Outbox()
         self._order = threading.Lock()
@@ -276,12 +290,7 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
             return [-1] * len(keys)
 
     def _charge(self, length: int) -> int:
-        charge = self._charges.get(length)
-        if charge is None:
-            if len(self._charges) >= _CHARGES_MAX:
-                self._charges.clear()
-            charge = self._charges[length] = self._store.charge(length)
-        return charge
+        return self._store.charge(length)
 
     # ---- Listeners and usage ----
 
@@ -311,14 +320,14 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
                 return
 
     def _replay(self, listener: CatchingUp, entries: Sequence[tuple[bytes, int, bytes]]) -> None:
-        decode, charge = self._codec.decode, self._charge
+        decode, charge = self._codec.decode, self._charges.__getitem__
         named = [(decode(key), charge(length)) for key, length, _ in entries]
         known = [(name, size) for name, size in named if name is not None]
         listener.on_l2_keys_stored([name for name, _ in known], [size for _, size in known])
 
     def _seed(self) -> None:
         """Counts what was recovered."""
-        salt_of, charge = self._codec.salt_of, self._charge
+        salt_of, charge = self._codec.salt_of, self._charges.__getitem__
         pages: list[list[tuple[bytes, int, bytes]]] = []
         counts: Counter[tuple[str | None, int]] = Counter()
         cursor: native.Cursor | None = None
