@@ -29,7 +29,8 @@ __all__ = ["RawBlockAdapter"]
 
 # Who wrote the values. Changes with the form of keys and metadata.
 _LABEL = b"lmcache 1"
-_REPLAY_KEYS = 10_000
+# A page in the order of age looks at all entries.
+_REPLAY_KEYS = 50_000
 _CHARGES_MAX = 4096
 _SECONDS_FOR_LISTENERS = 1.0
 _IO_DEADLINE_MS_DEFAULT = 30_000
