@@ -110,7 +110,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 /// Returns the only file of a folder with an extension.
-fn only_file(folder: &Path, extension: &str) -> Result<String, String> {
+pub(crate) fn only_file(folder: &Path, extension: &str) -> Result<String, String> {
     let files = std::fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let found: Vec<PathBuf> = files
         .filter_map(|file| Some(file.ok()?.path()))

@@ -14,13 +14,13 @@ from lmcache.v1.distributed.storage_manager import StorageManager
 L1_BYTES = 64 << 20
 
 
-def plugin_config(path: Path, bytes_: str, **params: Any) -> Any:
+def plugin_config(path: Path, **params: Any) -> Any:
     return PluginL2AdapterConfig.from_dict(
         {
             "type": "plugin",
             "module_path": "raw_block.lmcache",
             "class_name": "RawBlockAdapter",
-            "adapter_params": {"path": str(path), "bytes": bytes_, **params},
+            "adapter_params": {"path": str(path), **params},
         }
     )
 

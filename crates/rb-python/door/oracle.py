@@ -9,12 +9,13 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # Stores are synced every 50 ms by default.
 SYNCED_AFTER = 0.5
@@ -29,7 +30,7 @@ def value(key: int, size: int) -> bytes:
 class Journal:
     """What a child says, in a pipe, so that all of it arrives although the child is killed."""
 
-    out: Any = field(default_factory=lambda: os.fdopen(int(os.environ["RB_DOOR_JOURNAL"]), "w", buffering=1))
+    out: IO[str]
     waiting: list[tuple[float, list[int]]] = field(default_factory=list)
 
     def say(self, kind: str, what: Any) -> None:
@@ -61,8 +62,8 @@ class Totals:
 class Children:
     """Runs children one after another, each on the store that the last one left."""
 
-    def __init__(self, host: str, folder: Path, seconds: float, kills: int) -> None:
-        self.host, self.folder, self.seconds, self.kills = host, folder, seconds, kills
+    def __init__(self, child: Callable[[Journal, int, float], None], folder: Path, seconds: float, kills: int) -> None:
+        self.child, self.folder, self.seconds, self.kills = child, folder, seconds, kills
         self.totals = Totals()
         # Keys that are on the device, unless they were evicted or deleted since.
         self.synced: set[int] = set()
@@ -77,19 +78,17 @@ class Children:
 
     def _child(self, turn: int, seconds: float, last: bool) -> None:
         reader, writer = os.pipe()
-        os.set_inheritable(writer, True)
         # What the child must find: what was synced, except what it is known to have lost since.
         wanted = self.folder / "wanted.json"
         wanted.write_text(json.dumps(sorted(self.synced)))
-        command = [
-            *(sys.executable, str(Path(__file__).parent / "soak.py"), "--child", "--host", self.host),
-            *("--folder", str(self.folder), "--turn", str(turn), "--seconds", str(seconds if last else 3600)),
-        ]
-        environment = {**os.environ, "RB_DOOR_JOURNAL": str(writer), "LMCACHE_TRACK_USAGE": "false"}
-        child = subprocess.Popen(command, env=environment, pass_fds=(writer,))
+        # A fork, as the engine is imported here already, which takes longer than all else. No store was opened here.
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            self._run_child(writer, turn, seconds if last else float("inf"))
         os.close(writer)
         end = float("inf")
-        closed = False
+        closed = killed = False
         with os.fdopen(reader) as journal:
             # The time counts from when the child has found what it must.
             for line in journal:
@@ -97,13 +96,23 @@ class Children:
                 if kind == "ready":
                     end = time.monotonic() + seconds
                 closed = self._said(kind, what) or closed
-                if not last and time.monotonic() > end and child.poll() is None:
-                    os.kill(child.pid, signal.SIGKILL)
-        status = child.wait()
+                if not last and not killed and time.monotonic() > end:
+                    os.kill(child, signal.SIGKILL)
+                    killed = True
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         # A killed vLLM leaves its primary tier.
-        for left in Path("/dev/shm").glob(f"vllm_offload_raw-block-{child.pid}-*"):
+        for left in Path("/dev/shm").glob(f"vllm_offload_raw-block-{child}-*"):
             left.unlink()
         assert (closed and status == 0) if last else status == -signal.SIGKILL, f"a child has ended with {status}"
+
+    def _run_child(self, writer: int, turn: int, seconds: float) -> None:
+        try:
+            self.child(Journal(os.fdopen(writer, "w", buffering=1)), turn, seconds)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
 
     def _said(self, kind: str, what: Any) -> bool:
         if kind == "synced":

@@ -209,7 +209,7 @@ def runtime(folder: Path) -> str:
     try:
         rounds = 3
         for _ in range(rounds):
-            adapter_id = manager.add_l2_adapter(plugin_config(folder / "runtime", "64MiB"))
+            adapter_id = manager.add_l2_adapter(plugin_config(folder / "runtime", bytes="64MiB"))
             assert [desc.index for desc, _ in manager.l2_adapters()] == [adapter_id]
             manager.delete_l2_adapter(adapter_id)
             assert not manager.l2_adapters()

@@ -6,12 +6,15 @@ usage is exact, and after each restart at least 99 % of what was on the device a
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import os
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +24,8 @@ from oracle import Children, Journal
 from report import step
 
 SHARE_MIN = 0.99
+# After this time the store has been full.
+MINUTES_TO_FILL = 2.0
 # More than the store holds, so that it evicts.
 KEYS = 1500
 AT_ONCE = 6
@@ -32,6 +37,12 @@ class Host(Protocol):
 
     # Whether the engine deletes single objects.
     deletes: bool
+    # Whether the engine's memory is mapped after its end.
+    keeps_memory: bool
+    # Whether several threads call the store.
+    threads: bool
+    # Bytes of an object.
+    size: int
 
     def store(self, keys: list[int]) -> list[int]:
         """Stores objects, and returns the keys of those that are stored."""
@@ -44,27 +55,36 @@ class Host(Protocol):
     def gone(self) -> Iterable[int]:
         """The keys that the store has evicted or dropped since the last call."""
 
+    def sync(self) -> None: ...
+
+    def health(self) -> bool:
+        """Whether the engine is told that the store is healthy."""
+
+    def memory(self) -> bytes:
+        """The engine's memory."""
+
+    def end(self) -> None: ...
+
     def close(self) -> bool:
         """Ends, and returns whether usage was exact."""
 
 
-def host_of(name: str, folder: Path) -> Host:
+def host_of(name: str, path: Path, **params: Any) -> Host:
     if name == "lmcache":
         from soak_lmcache import Lmcache
 
-        return Lmcache(folder / "store")
+        return Lmcache(path, **params)
     if name == "vllm":
         from soak_vllm import Vllm
 
-        return Vllm(folder / "store")
+        return Vllm(path, **params)
     from soak_sglang import Sglang
 
-    return Sglang(folder / "store")
+    return Sglang(path, **params)
 
 
-def child(name: str, folder: Path, turn: int, seconds: float) -> None:
-    journal = Journal()
-    host = host_of(name, folder)
+def child(name: str, folder: Path, journal: Journal, turn: int, seconds: float) -> None:
+    host = host_of(name, folder / "store")
     chance = random.Random(turn)
     wanted = json.loads((folder / "wanted.json").read_text())
     wrong = 0
@@ -115,16 +135,12 @@ def main() -> None:
     parser.add_argument("--host", required=True, choices=("lmcache", "vllm", "sglang"))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--child", action="store_true")
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--turn", type=int)
-    parser.add_argument("--seconds", type=float)
     options = parser.parse_args()
-    if options.child:
-        child(options.host, options.folder, options.turn, options.seconds)
-        return
+    os.environ["LMCACHE_TRACK_USAGE"] = "false"
+    importlib.import_module(f"soak_{options.host}")
     with step(f"{options.host}/soak") as running, tempfile.TemporaryDirectory() as folder:
-        children = Children(options.host, Path(folder), options.minutes * 60, options.kills)
+        run = partial(child, options.host, Path(folder))
+        children = Children(run, Path(folder), options.minutes * 60, options.kills)
         try:
             children.run()
         finally:
@@ -137,6 +153,10 @@ def main() -> None:
             )
         assert children.totals.expected, "nothing was synced before a kill"
         assert children.share >= SHARE_MIN
+        assert options.minutes < MINUTES_TO_FILL or totals.get("evicted"), "the store was never full"
+    sys.stdout.flush()
+    # An engine that was imported and not used may wait at the exit.
+    os._exit(0)
 
 
 if __name__ == "__main__":

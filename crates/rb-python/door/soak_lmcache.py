@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ ITEMS = 64 << 10
 LAYOUT = MemoryLayoutDesc(shapes=[torch.Size([ITEMS])], dtypes=[torch.float16])
 SIZE = ITEMS * 2
 SECONDS_MAX = 60.0
+SECONDS_TO_HEAR = 0.3
 
 
 def key_of(number: int) -> ObjectKey:
@@ -46,11 +48,15 @@ class Watching(L2AdapterListener):  # type: ignore[misc]
 
 class Lmcache:
     deletes = True
+    keeps_memory = True
+    threads = True
+    size = SIZE
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **params: Any) -> None:
         torch.set_num_threads(1)
         # L1 holds 512 objects, and the store about 900.
-        self.manager = manager_of([plugin_config(path, "128MiB", slot_bytes="128KiB")])
+        config = plugin_config(path, **{"bytes": "128MiB", "slot_bytes": "128KiB", **params})
+        self.manager = manager_of([config])
         ((_, self.adapter),) = self.manager.l2_adapters()
         self.listener = Watching()
         self.adapter.register_listener(self.listener)
@@ -62,6 +68,10 @@ class Lmcache:
             data = bytearray(value(names[name], SIZE))
             obj.tensor.view(torch.uint8).copy_(torch.frombuffer(data, dtype=torch.uint8))
         self.manager.finish_write(list(objects))
+        # The store controller takes a moment to hear of them, and says of no object that it has failed.
+        end = time.monotonic() + SECONDS_TO_HEAR
+        while not all(names[name] in self.listener.sizes for name in objects) and time.monotonic() < end:
+            time.sleep(0.001)
         self._settle()
         # Of those that are in L1 already, nothing is written. So what counts is what the store holds.
         return [key for key in keys if key in self.listener.sizes]
@@ -104,6 +114,19 @@ class Lmcache:
         gone, self.listener.gone = self.listener.gone, []
         return gone
 
+    def sync(self) -> None:
+        self.adapter._store.sync()
+
+    def health(self) -> bool:
+        return bool(self.adapter.report_status()["is_healthy"])
+
+    def memory(self) -> bytes:
+        desc = self.manager.l1_memory_desc
+        return ctypes.string_at(desc.ptr, desc.size)
+
+    def end(self) -> None:
+        self.manager.close()
+
     def close(self) -> bool:
         self._settle()
         # The pump tells of the last evictions in its next turn.
@@ -112,5 +135,5 @@ class Lmcache:
         entries, _ = store.list(None, 1_000_000)
         kept = sum(store.charge(length) for _, length, _ in entries)
         exact = kept == self.adapter.get_usage().total_bytes_used == sum(self.listener.sizes.values())
-        self.manager.close()
+        self.end()
         return bool(exact)

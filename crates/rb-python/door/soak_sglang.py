@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from oracle import value
 from test_sglang_hicache import Pool, attach, hashes
 
 PARTS = 2
+# As many as the soak has.
+KEYS = 1500
 
 
 class Sglang:
     # SGLang deletes all pages or none.
     deletes = False
+    keeps_memory = True
+    threads = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **params: Any) -> None:
         self.pool = Pool(PARTS)
         self.size = PARTS * self.pool.part_bytes
-        self.backend = attach(str(path), self.pool, extra={"bytes": "256MiB", "slot_bytes": "256KiB"})
-        self.known: set[int] = set()
+        self.backend = attach(str(path), self.pool, extra={"bytes": "256MiB", "slot_bytes": "256KiB", **params})
+        # Pages of the processes before are evicted, too.
+        self.known = set(range(KEYS))
+        self.gone()
 
     def store(self, keys: list[int]) -> list[int]:
         for page, key in enumerate(keys):
@@ -51,6 +58,19 @@ class Sglang:
         gone = [key for key, is_here in zip(known, here) if not is_here]
         self.known.difference_update(gone)
         return gone
+
+    def sync(self) -> None:
+        self.backend._opened().sync()
+
+    def health(self) -> bool:
+        # SGLang has no health of a backend. This is what `rb stats` and the metrics say.
+        return bool(self.backend._opened().health()["healthy"])
+
+    def memory(self) -> bytes:
+        return bytes(self.pool.kv_buffer.numpy())
+
+    def end(self) -> None:
+        self.backend.close()
 
     def close(self) -> bool:
         store = self.backend._opened()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from oracle import value
 from test_vllm_tier import CHUNK, Engine, keys_of
@@ -15,9 +16,14 @@ KEYS = 1500
 class Vllm:
     # vLLM deletes nothing from a tier.
     deletes = False
+    # The scheduler's thread alone calls it.
+    keeps_memory = True
+    threads = False
+    size = CHUNK
 
-    def __init__(self, path: Path) -> None:
-        self.engine = Engine(str(path), enable_kv_events=True, bytes="256MiB", slot_bytes="256KiB")
+    def __init__(self, path: Path, **params: Any) -> None:
+        params = {"bytes": "256MiB", "slot_bytes": "256KiB", **params}
+        self.engine = Engine(str(path), enable_kv_events=True, **params)
         self.numbers = dict(zip(keys_of(*range(KEYS)), range(KEYS)))
         self.told = set(self._listed())
 
@@ -57,6 +63,19 @@ class Vllm:
             else:
                 self.told.update(numbers)
         return gone
+
+    def sync(self) -> None:
+        self.engine.tier._store.sync()
+
+    def health(self) -> bool:
+        # vLLM has no health of a tier: it stops being asked. This is what `rb stats` and the metrics say.
+        return bool(self.engine.tier._store.health()["healthy"])
+
+    def memory(self) -> bytes:
+        return bytes(self.engine.view)
+
+    def end(self) -> None:
+        self.engine.close()
 
     def close(self) -> bool:
         self.engine.settle()

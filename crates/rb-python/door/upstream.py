@@ -131,7 +131,8 @@ def run(tests: Path, file: File) -> tuple[int, int]:
         assert not unexpected, f"failed: {', '.join(unexpected)}"
         assert not skipped, f"skipped: {', '.join(sorted(skipped))}"
         assert counted[1] == file.tests, f"{file.tests} tests were expected"
-        mended = sorted(set(file.may_fail) - names)
+        # On a busy machine ours is as slow as the mock.
+        mended = sorted(name for name, why in file.may_fail.items() if name not in names and why != _SLOW)
         assert not mended, f"passed, and may fail no longer: {', '.join(mended)}"
         reasons = sorted({file.may_fail[name] for name in names})
         if reasons:

@@ -67,7 +67,13 @@ impl Batch {
             at: Vec::with_capacity(count),
             borrowed: Borrowed::default(),
         };
+        let mut placed = 0;
         for (at, span) in spans.try_iter()?.enumerate() {
+            // Exports run code of Python, which may change the list.
+            if at == count {
+                return Err(PyValueError::new_err("the spans have changed"));
+            }
+            placed += 1;
             let (address, length) = batch.borrowed.place(&span?, access)?;
             match Span::lend(address, length, access) {
                 Ok((span, loan)) => {
@@ -78,7 +84,18 @@ impl Batch {
                 Err(words) => batch.ended.fail(at, codes::REFUSED, || words),
             }
         }
+        if placed < count {
+            return Err(PyValueError::new_err("the spans have changed"));
+        }
         Ok(batch)
+    }
+
+    /// Answers all keys that have a loan with one code, and ends the loans: no request is made of them.
+    pub(crate) fn refuse(&mut self, code: i8, words: &str) -> Ended {
+        self.ended.fail_all(&self.at, code, words);
+        self.loans.clear();
+        self.borrowed.spans.clear();
+        self.ended.take()
     }
 
     /// The keys that have loans, in the order of the loans.
@@ -171,8 +188,7 @@ impl Ended {
         self.fail(at, codes::of_error(error), || text(error));
     }
 
-    /// Answers all keys that have a loan with one code.
-    pub(crate) fn fail_all(&mut self, at: &[usize], code: i8, words: &str) {
+    fn fail_all(&mut self, at: &[usize], code: i8, words: &str) {
         for at in at {
             self.fail(*at, code, || words.to_owned());
         }

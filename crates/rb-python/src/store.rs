@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -32,8 +32,24 @@ use crate::tasks::{Task, Tasks, Work};
 const LATE: &str =
     "the device has not answered an earlier batch in time: the store takes no batch until it does";
 
-/// The stores of this process.
-static OPEN: Mutex<Vec<Weak<rb_core::Store>>> = Mutex::new(Vec::new());
+/// The stores that are open, and the processes that opened them: a fork has copies.
+static OPEN: Mutex<Vec<(u32, Weak<rb_core::Store>)>> = Mutex::new(Vec::new());
+
+/// Refuses to open a store in a fork of a process that has one open. Locks know the threads of that process that wait for
+/// them. A fork has none of these, and their memory is used for its own threads.
+fn check_fork() -> PyResult<()> {
+    let mut open = OPEN.lock();
+    open.retain(|(_, store)| store.strong_count() > 0);
+    match open
+        .iter()
+        .find(|(process, _)| *process != std::process::id())
+    {
+        None => Ok(()),
+        Some((process, _)) => Err(errors::Forked::new_err(format!(
+            "this is a fork of process {process}, which had a store open: start processes with spawn, not with fork"
+        ))),
+    }
+}
 
 /// Closes all stores, when the interpreter exits.
 #[pyfunction]
@@ -42,7 +58,7 @@ pub(crate) fn close_all(py: Python<'_>) {
     // What was synced is safe, if a device fails now or this process is a fork.
     py.detach(|| {
         open.iter()
-            .filter_map(Weak::upgrade)
+            .filter_map(|(_, store)| store.upgrade())
             .for_each(|store| _ = store.close());
     });
 }
@@ -164,12 +180,8 @@ impl Store {
         work: impl FnOnce(&mut Batch) -> Work,
     ) -> u64 {
         let since = Instant::now();
-        let work = if self.puts.is_late() || self.gets.is_late() {
-            batch.ended.fail_all(&batch.at, codes::TIMED_OUT, LATE);
-            // Its loans end here: no request was made of them.
-            batch.loans.clear();
-            batch.borrowed.spans.clear();
-            Work::Ended(batch.ended.take())
+        let work = if self.is_late() {
+            Work::Ended(batch.refuse(codes::TIMED_OUT, LATE))
         } else {
             work(&mut batch)
         };
@@ -181,15 +193,23 @@ impl Store {
         })
     }
 
-    /// Waits, without the interpreter, until the device holds none of the memory of a batch.
-    fn settle(py: Python<'_>, batch: &Batch, ended: &Ended) {
+    /// Returns true if the device holds memory of a batch whose time is over.
+    fn is_late(&self) -> bool {
+        self.puts.is_late() || self.gets.is_late()
+    }
+
+    /// Waits, without the interpreter, until the device holds none of the memory of a batch. Meanwhile the batch counts as
+    /// late.
+    fn settle(py: Python<'_>, kind: &Tasks, batch: &Batch, ended: &Ended) {
         let (sender, freed) = mpsc::sync_channel(1);
         let is_late = batch.borrowed.when_free(&batch.at, ended, move || {
             _ = sender.try_send(());
         });
-        if is_late {
+        if is_late && freed.try_recv() == Err(TryRecvError::Empty) {
+            kind.begin_late();
             // An error means that the last request has gone without an answer, and with it the sender.
             _ = py.detach(move || freed.recv());
+            kind.end_late();
         }
     }
 }
@@ -233,6 +253,7 @@ impl Store {
         events: bool,
         monitor: bool,
     ) -> PyResult<Store> {
+        check_fork()?;
         let observer = Arc::new(Observer::new(Bell::new()?));
         let defaults = StoreOptions::default();
         let options = StoreOptions {
@@ -269,10 +290,8 @@ impl Store {
         };
         let store = py.detach(|| rb_core::Store::open(&path, options));
         let store = Arc::new(store.map_err(|error| of_open(&error))?);
-        let mut open = OPEN.lock();
-        open.retain(|store| store.strong_count() > 0);
-        open.push(Arc::downgrade(&store));
-        drop(open);
+        let opened = (std::process::id(), Arc::downgrade(&store));
+        OPEN.lock().push(opened);
         Ok(Store {
             store,
             path,
@@ -369,11 +388,14 @@ impl Store {
         let hints = (chain_ended, priority);
         let arguments = PutArguments::new(keys.len(), metadata, replace, expires, hints)?;
         let mut batch = Batch::new(keys, spans, Access::Source)?;
+        if self.is_late() {
+            return Ok(Done::of(0, batch.refuse(codes::TIMED_OUT, LATE)));
+        }
         let ended = batch.ended.take();
         let puts = arguments.puts(&mut batch);
         let answers = py.detach(|| self.store.put_many(puts, arguments.options));
         let ended = ended.of_puts(&batch.at, &batch.borrowed.spans, answers);
-        Store::settle(py, &batch, &ended);
+        Store::settle(py, &self.puts, &batch, &ended);
         Ok(Done::of(0, ended))
     }
 
@@ -390,11 +412,14 @@ impl Store {
         self.check()?;
         let wanted = Wanted::new(keys.len(), expect, exact)?;
         let mut batch = Batch::new(keys, spans, Access::Target)?;
+        if self.is_late() {
+            return Ok(Done::of(0, batch.refuse(codes::TIMED_OUT, LATE)));
+        }
         let (ended, loans) = (batch.ended.take(), std::mem::take(&mut batch.loans));
         let keys = batch.lent_keys();
         let answers = py.detach(|| self.store.get_many_at(&keys, loans));
         let ended = ended.of_gets(&batch.at, &batch.borrowed.spans, answers, &wanted);
-        Store::settle(py, &batch, &ended);
+        Store::settle(py, &self.gets, &batch, &ended);
         Ok(Done::of(0, ended))
     }
 
@@ -616,8 +641,12 @@ impl Store {
         self.check_process()?;
         self.closed.store(true, Ordering::Release);
         self.locks.lock().clear();
-        py.detach(|| self.store.close())
-            .map_err(|error| of_store(&error))
+        let closed = py.detach(|| self.store.close());
+        if closed.is_ok() {
+            let this = Arc::as_ptr(&self.store);
+            OPEN.lock().retain(|(_, store)| store.as_ptr() != this);
+        }
+        closed.map_err(|error| of_store(&error))
     }
 
     #[getter]

@@ -164,6 +164,15 @@ impl Tasks {
         (table.tasks.len(), self.late.load(Ordering::Relaxed), oldest)
     }
 
+    /// Counts a batch that is no task and whose memory the device holds.
+    pub(crate) fn begin_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_late(&self) {
+        self.late.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Returns true if the device holds memory of a batch whose time is over.
     pub(crate) fn is_late(&self) -> bool {
         self.late.load(Ordering::Relaxed) > 0

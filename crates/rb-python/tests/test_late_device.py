@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +48,10 @@ class Slow:
     def close(self) -> None:
         for kind in ("read", "write"):
             self.hold(kind, False)
-        (GROUPS / "cgroup.procs").write_text(str(os.getpid()))
+        # Its children, too.
+        for process in (self.group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                (GROUPS / "cgroup.procs").write_text(process)
         subprocess.run(["losetup", "--detach", self.device], check=True)
         self.group.rmdir()
 
@@ -123,3 +128,33 @@ def test_a_close_does_not_wait_for_a_device_that_does_not_answer(slow: Slow) -> 
         select.select([store.get_fd], [], [], 1)
         done = store.drain("get")
     assert [one.id for one in done] == [task]
+
+
+def test_a_call_that_waits_for_the_device_counts_as_late(slow: Slow) -> None:
+    raw_block.format(slow.device, consent=True)
+    store = Store(slow.device, io_deadline_ms=1000)
+    pages = Pages(8 << 20)
+    store.put_many([b"key"], [pages.write(0, b"x" * (2 << 20))])
+    store.sync()
+    slow.hold("read", True)
+    codes: list[list[int]] = []
+    call = threading.Thread(
+        target=lambda: codes.append(store.get_many([b"key"], [(pages.address + (4 << 20), 2 << 20)]).codes)
+    )
+    call.start()
+    began = time.monotonic()
+    while store.health()["healthy"]:
+        assert time.monotonic() - began < 15, "the deadline is a second"
+        time.sleep(0.05)
+    assert call.is_alive(), "the device still has the memory"
+    # Others do not wait behind it.
+    began = time.monotonic()
+    assert store.get_many([b"key"], [bytearray(2 << 20)]).codes == [TIMED_OUT]
+    assert store.put_many([b"other"], [b"value"]).codes == [TIMED_OUT]
+    assert time.monotonic() - began < 0.5
+    slow.hold("read", False)
+    call.join(30)
+    assert codes == [[TIMED_OUT]]
+    assert store.health()["healthy"]
+    assert store.get_many([b"key"], [(pages.address, 2 << 20)]).codes == [DONE]
+    store.close()

@@ -21,6 +21,8 @@ pub(super) struct Runner<'a> {
     pub(super) door: &'a Door,
     filter: &'a str,
     logs: PathBuf,
+    /// Folder of the modules that Python has compiled.
+    compiled: PathBuf,
     results: Results,
 }
 
@@ -28,10 +30,12 @@ impl<'a> Runner<'a> {
     pub(super) fn new(door: &'a Door, filter: &'a str, results: Results) -> Result<Self, String> {
         let logs = door.folder.join("logs");
         std::fs::create_dir_all(&logs).map_err(|why| format!("{}: {why}", logs.display()))?;
+        let compiled = std::path::absolute(door.folder.join("compiled"));
         Ok(Runner {
             door,
             filter,
             logs,
+            compiled: compiled.map_err(|why| why.to_string())?,
             results,
         })
     }
@@ -114,6 +118,9 @@ impl<'a> Runner<'a> {
         spinner.enable_steady_tick(TICK);
         let began = Instant::now();
         let mut child = command
+            // The engines are large: each process would compile them again.
+            .env_remove("PYTHONDONTWRITEBYTECODE")
+            .env("PYTHONPYCACHEPREFIX", &self.compiled)
             .process_group(0)
             .stdout(file)
             .stderr(errors)

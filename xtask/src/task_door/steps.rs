@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::plan::{Host, Plan};
 use super::runner::Runner;
 use super::wheels;
+use crate::run::cargo;
 use crate::task_wheel::Environment;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -29,6 +30,10 @@ pub(super) fn run(plan: &Plan, tools: &Environment, runner: &mut Runner<'_>) -> 
         let args = ["--host", name, "--minutes", &minutes, "--kills", kills];
         runner.program(&step, &hosts, "soak", &args, soak)?;
     }
+    for name in &names {
+        let step = format!("{name}/faults");
+        runner.program(&step, &hosts, "faults", &["--host", name], 10 * MINUTE)?;
+    }
     let lmcache = plan.hosts.contains(&Host::Lmcache);
     if plan.quick {
         leave_out(plan, runner);
@@ -39,6 +44,14 @@ pub(super) fn run(plan: &Plan, tools: &Environment, runner: &mut Runner<'_>) -> 
         runner.program(&step, &hosts, "speed", &["--host", name], 15 * MINUTE)?;
     }
     if lmcache {
+        for target in ["loop", "disk"] {
+            let step = format!("lmcache/peers/{target}");
+            if runner.wants(&step) {
+                cargo(&["build", "--release", "--quiet", "--package", "rb-cli"])?;
+                let args = ["--target", target, "--rb", "target/release/rb"];
+                runner.program(&step, &hosts, "peers", &args, 15 * MINUTE)?;
+            }
+        }
         let folder = runner.door.folder.join("upstream");
         let (uv, cache) = runner.door.uv_paths();
         let paths = [&folder, &uv, &cache].map(|path| path.to_string_lossy().into_owned());
@@ -72,6 +85,7 @@ fn leave_out(plan: &Plan, runner: &mut Runner<'_>) {
         runner.skip(&format!("{name}/speed"), WHY);
         match host {
             Host::Lmcache => {
+                runner.skip("lmcache/peers", WHY);
                 runner.skip("lmcache/upstream", WHY);
                 runner.skip("lmcache/server", WHY);
                 for other in OTHERS {

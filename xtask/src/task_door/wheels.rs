@@ -14,7 +14,8 @@ const MINORS: std::ops::RangeInclusive<u32> = 10..=14;
 const LIMIT: Duration = Duration::from_mins(2);
 const BUILD_LIMIT: Duration = Duration::from_mins(40);
 
-const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
+/// The oldest C library.
+const PLATFORM: &str = "manylinux_2_28";
 
 pub(super) fn run(plan: &Plan, tools: &Environment, runner: &mut Runner<'_>) -> Result<(), String> {
     for minor in MINORS {
@@ -32,54 +33,94 @@ pub(super) fn run(plan: &Plan, tools: &Environment, runner: &mut Runner<'_>) -> 
             Err(why) => runner.fail(&step, &why),
         }
     }
+    let python = tools.program("python");
+    let wheel = runner.door.wheel.clone();
+    let args = ["wheel/readme", wheel.as_str()];
+    runner.program("wheel/readme", &python, "readme", &args, LIMIT)?;
     if plan.quick {
         runner.skip("wheel/sdist", "left out by --quick");
+        runner.skip("wheel/x86_64", "left out by --quick");
         runner.skip("wheel/aarch64", "left out by --quick");
         return Ok(());
     }
     if runner.wants("wheel/sdist") {
-        let sdist = task_wheel::sdist(tools)?;
-        let mut pip = Command::new(tools.program("python"));
-        pip.args(["-m", "pip", "wheel", "--no-deps", "--wheel-dir"])
-            .arg(runner.door.folder.join("from-sdist"))
-            .arg(&sdist)
-            // The dependencies are built already.
-            .env("CARGO_TARGET_DIR", target()?);
-        runner.command("wheel/sdist", &mut pip, "builds to a wheel", BUILD_LIMIT)?;
+        from_sdist(tools, runner)?;
     }
-    if runner.wants("wheel/aarch64") {
-        other_processor(tools, runner)?;
+    for processor in ["x86_64", "aarch64"] {
+        if runner.wants(&format!("wheel/{processor}")) {
+            with_zig(tools, runner, processor)?;
+        }
     }
     Ok(())
 }
 
-/// Builds the wheel for another processor, with the linker of zig. It cannot be run here.
-fn other_processor(tools: &Environment, runner: &mut Runner<'_>) -> Result<(), String> {
-    let step = "wheel/aarch64";
+/// Builds the source distribution as pip does it, and runs the README's example with the result.
+fn from_sdist(tools: &Environment, runner: &mut Runner<'_>) -> Result<(), String> {
+    let step = "wheel/sdist";
+    let sdist = task_wheel::sdist(tools)?;
+    let folder = emptied(runner.door.folder.join("from-sdist"))?;
+    let mut pip = Command::new(tools.program("python"));
+    pip.args(["-m", "pip", "wheel", "--no-deps", "--wheel-dir"])
+        .arg(&folder)
+        .arg(&sdist)
+        // The dependencies are built already.
+        .env("CARGO_TARGET_DIR", target()?);
+    if runner.command(step, &mut pip, "builds to a wheel", BUILD_LIMIT)? {
+        let wheel = task_wheel::only_file(&folder, "whl")?;
+        let step = "wheel/sdist/readme";
+        let python = tools.program("python");
+        runner.program(step, &python, "readme", &[step, &wheel], LIMIT)?;
+    }
+    Ok(())
+}
+
+/// Builds the wheel for a processor and the oldest C library that it supports, with the linker of zig. It is run if this
+/// machine can run it.
+fn with_zig(tools: &Environment, runner: &mut Runner<'_>, processor: &str) -> Result<(), String> {
+    let step = format!("wheel/{processor}");
+    let target = format!("{processor}-unknown-linux-gnu");
     let added = Command::new("rustup")
-        .args(["target", "add", OTHER_TARGET])
+        .args(["target", "add", &target])
         .output();
     if !added.is_ok_and(|output| output.status.success()) {
-        runner.skip(step, "Rust's library for aarch64 cannot be fetched");
+        runner.skip(&step, "Rust's library for it cannot be fetched");
         return Ok(());
     }
     if let Err(why) = tools.install(&["ziglang"]) {
-        runner.skip(step, &format!("zig cannot be fetched: {why}"));
+        runner.skip(&step, &format!("zig cannot be fetched: {why}"));
         return Ok(());
     }
+    let folder = emptied(runner.door.folder.join(processor))?;
     let mut maturin = Command::new(tools.program("maturin"));
     maturin
-        .args(["build", "--quiet", "--zig", "--target", OTHER_TARGET])
+        .args(["build", "--quiet", "--zig", "--target", &target])
+        .args(["--compatibility", PLATFORM])
         .args(["--manifest-path", "crates/rb-python/Cargo.toml", "--out"])
-        .arg(runner.door.folder.join("aarch64"));
+        .arg(&folder);
     // maturin runs zig through the Python that it finds.
     if let Some(folder) = tools.program("python").parent() {
         let folder = std::path::absolute(folder).map_err(|why| why.to_string())?;
         let path = std::env::var("PATH").unwrap_or_default();
         maturin.env("PATH", format!("{}:{path}", folder.display()));
     }
-    runner.command(step, &mut maturin, "built, not run", BUILD_LIMIT)?;
+    let runs = std::env::consts::ARCH == processor;
+    let figure = format!(
+        "built for {PLATFORM}{}",
+        if runs { "" } else { ", not run" }
+    );
+    if runner.command(&step, &mut maturin, &figure, BUILD_LIMIT)? && runs {
+        let wheel = task_wheel::only_file(&folder, "whl")?;
+        let step = format!("{step}/readme");
+        let python = tools.program("python");
+        runner.program(&step, &python, "readme", &[&step, &wheel], LIMIT)?;
+    }
     Ok(())
+}
+
+fn emptied(folder: PathBuf) -> Result<PathBuf, String> {
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    Ok(folder)
 }
 
 fn target() -> Result<PathBuf, String> {

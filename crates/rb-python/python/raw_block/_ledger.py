@@ -60,8 +60,12 @@ class Ledger(Generic[Name]):
 
     def begin(self, keys: Sequence[bytes]) -> None:
         """A put of the keys begins. Called before the store knows of it."""
+        begun = dict.fromkeys(keys, 1)
         with self._lock:
             puts = self._puts
+            if len(begun) == len(keys) and puts.keys().isdisjoint(begun):
+                puts.update(begun)
+                return
             for key in keys:
                 puts[key] = puts.get(key, 0) + 1
 

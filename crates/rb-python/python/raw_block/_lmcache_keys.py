@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -22,47 +23,62 @@ _ANY_LAYOUT = bytes(LAYOUT_BYTES)
 class KeyCodec:
     """Keys as bytes, reversible: head | chunk hash | length of the model's name | model | salt.
 
-    The tail of a key is the same for all keys of a model and salt, so it is made once."""
+    The tail of a key is the same for all keys of a model and salt, so it is made once. All but the hash is the same for
+    all keys of a rank and group, too, so it is read once."""
 
     def __init__(self) -> None:
         self._tails: dict[tuple[str, str], bytes] = {}
+        # A key of LMCache's for each form, of which the others are copies with another hash. None for what is no key.
+        self._forms: dict[tuple[bytes, bytes], Any] = {}
 
     def encode(self, keys: Sequence[Any]) -> list[bytes]:
         """A key that has no such form becomes empty. The store answers that it is invalid, and the batch goes on."""
-        pack, tails = _HEAD.pack, self._tails
+        encoded: list[bytes] = []
+        rank = group = length = model = salt = None
+        head = tail = b""
         try:
-            return [
-                pack(_VERSION, key.kv_rank, key.object_group_id, len(key.chunk_hash))
-                + key.chunk_hash
-                + (tails.get((key.model_name, key.cache_salt)) or self._tail(key))
-                for key in keys
-            ]
+            for key in keys:
+                chunk_hash = key.chunk_hash
+                # The keys of a batch are mostly alike, and to compare is cheaper than to pack.
+                if (
+                    key.kv_rank != rank
+                    or key.object_group_id != group
+                    or len(chunk_hash) != length
+                    or key.model_name != model
+                    or key.cache_salt != salt
+                ):
+                    rank, group, length = key.kv_rank, key.object_group_id, len(chunk_hash)
+                    model, salt = key.model_name, key.cache_salt
+                    head = _HEAD.pack(_VERSION, rank, group, length)
+                    tail = self._tails.get((model, salt)) or self._tail(key)
+                encoded.append(head + chunk_hash + tail)
+            return encoded
         except (struct.error, UnicodeError):
             return [self.encode([key])[0] for key in keys] if len(keys) > 1 else [b""] * len(keys)
 
     def decode(self, key: bytes) -> Any | None:
         """None for bytes that are no key of LMCache's, or of another version."""
-        parts = _split(key)
-        if parts is None:
-            return None
-        try:
-            return api.ObjectKey(
-                chunk_hash=parts[2],
-                model_name=parts[3].decode(),
-                kv_rank=parts[0],
-                object_group_id=parts[1],
-                cache_salt=parts[4].decode(),
-            )
-        except ValueError:
-            return None
+        form = self._form_of(key)
+        return None if form is None else _with_hash(form, key[_HEAD.size : _HEAD.size + key[_HEAD.size - 1]])
 
     def salt_of(self, key: bytes) -> str | None:
-        """The salt alone: much cheaper than the key."""
-        parts = _split(key)
+        """The salt alone."""
+        form = self._form_of(key)
+        return None if form is None else str(form.cache_salt)
+
+    def _form_of(self, key: bytes) -> Any | None:
+        head = key[: _HEAD.size]
         try:
-            return None if parts is None else parts[4].decode()
-        except UnicodeError:
-            return None
+            name = head, key[_HEAD.size + head[-1] :]
+            return self._forms[name]
+        except (IndexError, KeyError):
+            pass
+        form = _parse(key)
+        if len(head) == _HEAD.size:
+            if len(self._forms) >= _TAILS_MAX:
+                self._forms.clear()
+            self._forms[name] = form
+        return form
 
     def _tail(self, key: Any) -> bytes:
         name: bytes = key.model_name.encode()
@@ -73,17 +89,46 @@ class KeyCodec:
         return tail
 
 
-def _split(key: bytes) -> tuple[int, int, bytes, bytes, bytes] | None:
+def _parse(key: bytes) -> Any | None:
     try:
         version, kv_rank, group, hash_len = _HEAD.unpack_from(key)
         model_at = _HEAD.size + hash_len + _TAIL.size
         (model_len,) = _TAIL.unpack_from(key, model_at - _TAIL.size)
-    except struct.error:
+        salt_at = model_at + model_len
+        if version != _VERSION or salt_at > len(key):
+            return None
+        return api.ObjectKey(
+            chunk_hash=key[_HEAD.size : _HEAD.size + hash_len],
+            model_name=key[model_at:salt_at].decode(),
+            kv_rank=kv_rank,
+            object_group_id=group,
+            cache_salt=key[salt_at:].decode(),
+        )
+    except (struct.error, ValueError):
         return None
-    salt_at = model_at + model_len
-    if version != _VERSION or salt_at > len(key):
-        return None
-    return kv_rank, group, key[_HEAD.size : _HEAD.size + hash_len], key[model_at:salt_at], key[salt_at:]
+
+
+def _is_plain() -> bool:
+    """Whether keys of LMCache's are no more than their fields."""
+    key = api.ObjectKey(b"", "", 0)
+    names = {field.name for field in dataclasses.fields(api.ObjectKey)}
+    return getattr(key, "__dict__", {}).keys() == names
+
+
+def _copied(form: Any, chunk_hash: bytes) -> Any:
+    # The constructor would check model and salt again, which takes four times as long as all else.
+    key = object.__new__(api.ObjectKey)
+    fields = key.__dict__
+    fields.update(form.__dict__)
+    fields["chunk_hash"] = chunk_hash
+    return key
+
+
+def _made(form: Any, chunk_hash: bytes) -> Any:
+    return dataclasses.replace(form, chunk_hash=chunk_hash)
+
+
+_with_hash = _copied if _is_plain() else _made
 
 
 class Layouts:
@@ -97,14 +142,21 @@ class Layouts:
 
     def of(self, objects: Sequence[Any]) -> list[bytes]:
         hashes: list[bytes] = []
-        last: Any = None
-        digest = _ANY_LAYOUT
+        digest: bytes | None = None
+        shapes = shape = dtypes = dtype = fmt = None
         for obj in objects:
             meta = obj.metadata
             # The objects of a batch are mostly alike, and to compare is cheaper than to look up.
-            layout = (meta.shapes, meta.shape, meta.dtypes, meta.dtype, meta.fmt)
-            if layout != last:
-                last, digest = layout, self._hash(meta)
+            if (
+                digest is None
+                or meta.fmt is not fmt
+                or meta.dtype is not dtype
+                or meta.shape != shape
+                or meta.shapes != shapes
+                or meta.dtypes != dtypes
+            ):
+                shapes, shape, dtypes, dtype, fmt = meta.shapes, meta.shape, meta.dtypes, meta.dtype, meta.fmt
+                digest = self._hash(meta)
             hashes.append(digest)
         return hashes
 

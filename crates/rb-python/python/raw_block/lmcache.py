@@ -17,6 +17,7 @@ from . import _native as native
 from . import prometheus
 from ._config import Config, open_store, parse
 from ._failures import Failures
+from ._garbage import paused
 from ._ledger import Ended, Ledger, Outbox, Step
 from ._lmcache_host import L2AdapterInterface, L2StoreResult, adopt, api, bitmap, check_batch, logger, spans_of
 from ._lmcache_keys import LAYOUT_BYTES, KeyCodec, Layouts
@@ -28,7 +29,8 @@ __all__ = ["RawBlockAdapter"]
 
 # Who wrote the values. Changes with the form of keys and metadata.
 _LABEL = b"lmcache 1"
-_REPLAY_KEYS = 10_000
+# A page in the order of age looks at all entries.
+_REPLAY_KEYS = 50_000
 _CHARGES_MAX = 4096
 _SECONDS_FOR_LISTENERS = 1.0
 _IO_DEADLINE_MS_DEFAULT = 30_000
@@ -45,6 +47,20 @@ class _Task(NamedTuple):
     sizes: list[int]
     # Lengths that a load must have, -1 for any; None if the store checks them all, or none has to be checked.
     lengths: list[int] | None = None
+
+
+class _Charges(dict[int, int]):
+    """What values are charged, by their length."""
+
+    def __init__(self, charge: Callable[[int], int]) -> None:
+        super().__init__()
+        self._charge = charge
+
+    def __missing__(self, length: int) -> int:
+        if len(self) >= _CHARGES_MAX:
+            self.clear()
+        charge = self[length] = self._charge(length)
+        return charge
 
 
 class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
@@ -74,9 +90,9 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         self._store = store
         self._codec = KeyCodec()
         self._layouts = Layouts()
-        self._charges: dict[int, int] = {}
+        self._charges = _Charges(self._charge)
         self._ledger: Ledger[Any] = Ledger(
-            lengths_of=self._lengths_of, size_of=self._charge, name_of=self._codec.decode
+            lengths_of=self._lengths_of, size_of=self._charges.__getitem__, name_of=self._codec.decode
         )
         self._outbox = Outbox()
         self._order = threading.Lock()
@@ -92,7 +108,8 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         self._loaded: dict[int, Any] = {}
         self._failures = Failures(logger)
         self._listing = Listing(store, self._codec)
-        self._seed()
+        with paused():
+            self._seed()
         self._fd_lock = threading.Lock()
         self._fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(3)]
         self._pump = Pump("raw-block-pump", (store.put_fd, store.get_fd, store.event_fd), self._cycle)
@@ -274,12 +291,7 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
             return [-1] * len(keys)
 
     def _charge(self, length: int) -> int:
-        charge = self._charges.get(length)
-        if charge is None:
-            if len(self._charges) >= _CHARGES_MAX:
-                self._charges.clear()
-            charge = self._charges[length] = self._store.charge(length)
-        return charge
+        return self._store.charge(length)
 
     # ---- Listeners and usage ----
 
@@ -288,6 +300,10 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         catching_up = CatchingUp(listener)
         with self._order:
             super().register_listener(catching_up)
+        with paused():
+            self._tell_all(catching_up)
+
+    def _tell_all(self, catching_up: CatchingUp) -> None:
         cursor: native.Cursor | None = None
         while True:
             # Under `_order`, so that a page is told exactly where it belongs among the notifications.
@@ -305,31 +321,32 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
                 return
 
     def _replay(self, listener: CatchingUp, entries: Sequence[tuple[bytes, int, bytes]]) -> None:
-        step: Step[Any] = Step()
-        for key, length, _ in entries:
-            name = self._codec.decode(key)
-            if name is not None:
-                step.add(name, self._charge(length))
-        listener.on_l2_keys_stored(step.names, step.sizes)
+        decode, charge = self._codec.decode, self._charges.__getitem__
+        named = [(decode(key), charge(length)) for key, length, _ in entries]
+        known = [(name, size) for name, size in named if name is not None]
+        listener.on_l2_keys_stored([name for name, _ in known], [size for _, size in known])
 
     def _seed(self) -> None:
         """Counts what was recovered."""
-        counted: set[bytes] = set()
-        by_salt: Counter[str] = Counter()
+        salt_of, charge = self._codec.salt_of, self._charges.__getitem__
+        pages: list[list[tuple[bytes, int, bytes]]] = []
+        counts: Counter[tuple[str | None, int]] = Counter()
         cursor: native.Cursor | None = None
         while True:
             entries, cursor = self._store.list(cursor, _REPLAY_KEYS)
-            for key, length, _ in entries:
-                salt = self._codec.salt_of(key)
-                if salt is not None:
-                    counted.add(key)
-                    by_salt[salt] += self._charge(length)
+            counts.update([(salt_of(key), length) for key, length, _ in entries])
+            pages.append(entries)
             if cursor is None:
                 break
-        # Validation may have dropped entries meanwhile, before or after they were counted.
-        for _, key, length in self._store.poll_events():
-            if key in counted:
-                by_salt[self._codec.salt_of(key) or ""] -= self._charge(length)
+        dropped = self._store.poll_events()
+        if dropped:
+            # By the validation meanwhile, before or after they were counted.
+            counted = {key for page in pages for key, _, _ in page}
+            counts.subtract([(salt_of(key), length) for _, key, length in dropped if key in counted])
+        by_salt: Counter[str] = Counter()
+        for (salt, length), count in counts.items():
+            if salt is not None:
+                by_salt[salt] += count * charge(length)
         with self._usage_lock:
             self._total_bytes_used = sum(by_salt.values())
             self._bytes_by_cache_salt = {salt: size for salt, size in by_salt.items() if size > 0}
@@ -417,7 +434,9 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         return self._last_id
 
     def close(self) -> None:
-        """Waits for the tasks, tells of their ends, and releases the device. A second caller waits for the first."""
+        """Waits for the tasks, tells of their ends, and releases the device. A second caller waits for the first.
+
+        Raises RuntimeError at its end if the device still has tasks: LMCache frees no memory then."""
         if self._pump.is_current:
             raise RuntimeError("a listener cannot close the adapter that calls it")
         with self._close_lock:
@@ -434,10 +453,12 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
             left = [*self._puts.values(), *self._gets.values()]
             if left:
                 _abandoned.append((self._store, left))
-                logger.error("raw_block: at close the device still had %d tasks, which are never answered", len(left))
             with self._fd_lock:
                 fds, self._fds = self._fds, [-1, -1, -1]
             for fd in fds:
                 os.close(fd)
             self._closed = True
+            if left:
+                # The store looks at what arrives, however late: the memory has to stay mapped.
+                raise RuntimeError(f"raw_block: the device still has {len(left)} tasks, which are never answered")
 

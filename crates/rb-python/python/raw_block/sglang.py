@@ -236,7 +236,11 @@ class RawBlockHiCache(HiCacheStorage):  # type: ignore[misc]
         # It refers to the memory of the pools, which may be freed then.
         store, self._store = self._store, None
         if store is not None:
-            store.close()
+            try:
+                store.close()
+            except native.Error:
+                # SGLang has no use for an exception at its end.
+                _logger.exception("raw_block: %s was not closed properly", store.path)
 
     def _opened(self) -> native.Store:
         if self._store is None:
