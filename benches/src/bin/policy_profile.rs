@@ -110,7 +110,7 @@ impl Bed {
         let mut index = empty_index(SLOTS, SHARDS);
         if let Some(policy) = policy {
             index
-                .use_policy(policy)
+                .use_policy(policy, &[])
                 .unwrap_or_else(|why| panic!("{why}"));
         }
         let (generation, next, bytes) = (1, 0, 0);
@@ -165,7 +165,7 @@ impl Bed {
                 Reserve::Reserved(reservation) => {
                     shard.publish(reservation, key, entry(slot));
                 }
-                _ => self.index.give_back(&[slot]),
+                Reserve::Exists(_) => self.index.give_back(&[slot]),
             }
         }
     }

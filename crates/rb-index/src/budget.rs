@@ -166,10 +166,11 @@ impl Budget {
     /// Continues with the state that an earlier session saved. At most an hour of the time in between is believed, since
     /// the wall clock may have been set. Returns false, and changes nothing, if `saved` is no such state.
     pub fn restore(&mut self, saved: &[u8], wall: u64) -> bool {
-        let words: Vec<u64> = saved
-            .chunks_exact(size_of::<u64>())
-            .map(|word| u64::from_le_bytes(word.try_into().expect("a chunk is a word")))
-            .collect();
+        let (words, rest) = saved.as_chunks();
+        if !rest.is_empty() {
+            return false;
+        }
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
         let [saved_wall, passed, level, ref bins @ ..] = words[..] else {
             return false;
         };

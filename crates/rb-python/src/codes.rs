@@ -5,6 +5,7 @@ use rb_core::{Error, PutOutcome};
 pub(crate) const DONE: i8 = 0;
 pub(crate) const EXISTED: i8 = 1;
 pub(crate) const SUPERSEDED: i8 = 2;
+pub(crate) const NOT_ADMITTED: i8 = 3;
 pub(crate) const MISS: i8 = -1;
 pub(crate) const TOO_LONG: i8 = -2;
 pub(crate) const NO_SPACE: i8 = -3;
@@ -18,10 +19,11 @@ pub(crate) const INVALID: i8 = -10;
 pub(crate) const REFUSED: i8 = -11;
 
 /// All codes with their names.
-pub(crate) const ALL: [(&str, i8); 14] = [
+pub(crate) const ALL: [(&str, i8); 15] = [
     ("DONE", DONE),
     ("EXISTED", EXISTED),
     ("SUPERSEDED", SUPERSEDED),
+    ("NOT_ADMITTED", NOT_ADMITTED),
     ("MISS", MISS),
     ("TOO_LONG", TOO_LONG),
     ("NO_SPACE", NO_SPACE),
@@ -39,6 +41,7 @@ pub(crate) fn of_put(outcome: PutOutcome) -> i8 {
     match outcome {
         PutOutcome::Existed => EXISTED,
         PutOutcome::Superseded => SUPERSEDED,
+        PutOutcome::NotAdmitted => NOT_ADMITTED,
         _ => DONE,
     }
 }

@@ -1,10 +1,12 @@
 //! Words and numbers of Python's keyword arguments as options.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use rb_core::policy::{Learned, PolicyFactory};
 use rb_core::{
     ClassRequest, Durability, EngineKind, OnLostMetadata, Scrub, Share, StoreUuid, Validate,
 };
@@ -49,6 +51,21 @@ pub(crate) fn on_lost_metadata(word: &str) -> PyResult<OnLostMetadata> {
         ("scan", OnLostMetadata::Scan),
     ];
     one_of("on_lost_metadata", word, &known)
+}
+
+pub(crate) fn policy(word: &str) -> PyResult<Option<Arc<dyn PolicyFactory>>> {
+    let learned = one_of("policy", word, &[("lru", false), ("learned", true)])?;
+    Ok(learned.then(|| Arc::new(Learned::default()) as _))
+}
+
+pub(crate) fn write_budget(per_day: Option<u64>) -> PyResult<Option<NonZeroU64>> {
+    let Some(per_day) = per_day else {
+        return Ok(None);
+    };
+    let per_day = NonZeroU64::new(per_day).ok_or_else(|| {
+        PyValueError::new_err("write_budget_per_day=0: at least 1, or None for no budget")
+    })?;
+    Ok(Some(per_day))
 }
 
 pub(crate) fn scrub(bytes_per_second: Option<u64>) -> PyResult<Option<Scrub>> {

@@ -221,7 +221,7 @@ impl Store {
         queue_depth=256, queues=8, buffer_bytes=None, durability="interval", sync_interval_ms=50,
         validate="background", scrub_bytes_per_second=None, discard_freed=false, on_lost_metadata="empty",
         io_deadline_ms=30_000, direct_min=None, slot_bytes=None, label=None, uuid=None, shards=None,
-        events=false, monitor=true))]
+        policy="lru", write_budget_per_day=None, events=false, monitor=true))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     #[expect(
         clippy::fn_params_excessive_bools,
@@ -250,6 +250,8 @@ impl Store {
         label: Option<Vec<u8>>,
         uuid: Option<&str>,
         shards: Option<u32>,
+        policy: &str,
+        write_budget_per_day: Option<u64>,
         events: bool,
         monitor: bool,
     ) -> PyResult<Store> {
@@ -258,6 +260,8 @@ impl Store {
         let defaults = StoreOptions::default();
         let options = StoreOptions {
             engine: options::engine(engine)?,
+            policy: options::policy(policy)?,
+            write_budget_per_day: options::write_budget(write_budget_per_day)?,
             read_only,
             start_empty,
             force,

@@ -149,7 +149,7 @@ impl Flash {
         self.valid[block as usize] += 1;
         self.written.media += 1;
         let next = place + 1;
-        self.open[stream] = (next % block_pages != 0).then_some(next);
+        self.open[stream] = (!next.is_multiple_of(block_pages)).then_some(next);
         if self.open[stream].is_none() {
             self.full.insert((self.valid[block as usize], block));
         }
@@ -186,7 +186,7 @@ mod tests {
         *state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        ((*state >> 32) * u64::from(below) >> 32) as u32
+        (((*state >> 32) * u64::from(below)) >> 32) as u32
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Cache {
             classes: vec![vec![0..SLOTS]],
             secret,
         })?;
-        index.use_policy(&TailFirstFactory)?;
+        index.use_policy(&TailFirstFactory, &[])?;
         let slots = vec![String::new(); SLOTS as usize];
         Ok(Cache {
             index,

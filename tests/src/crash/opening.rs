@@ -83,7 +83,9 @@ impl World {
     /// Every other session has the learned policy, which continues with what its predecessors saved.
     fn policy(&self) -> Option<Arc<dyn PolicyFactory>> {
         let number = self.seed.wrapping_add(self.lock().opening);
-        (number % 2 == 0).then(|| Arc::new(Learned::default()) as _)
+        number
+            .is_multiple_of(2)
+            .then(|| Arc::new(Learned::default()) as _)
     }
 
     /// One session in four may write little.

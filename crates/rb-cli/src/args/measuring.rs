@@ -115,6 +115,13 @@ pub struct BenchArgs {
     /// store must have this size.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
     pub size: Option<u64>,
+    /// Eviction policy of the store.
+    #[arg(long, value_enum, default_value_t)]
+    pub policy: StorePolicy,
+    /// Write at most so many bytes in any 24 hours. Puts of the measurement replace values, and are not refused.
+    /// Default: no limit.
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_size, value_name = "SIZE")]
+    pub write_budget: Option<u64>,
     /// Make a new store even if there is one for values of this length.
     #[arg(long)]
     pub fresh: bool,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::{Seek, Write};
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use rb_core::{
@@ -64,6 +65,8 @@ pub(super) fn prepare(
     let options = StoreOptions {
         engine,
         placement: args.placement.placement(),
+        policy: args.policy.factory(),
+        write_budget_per_day: args.write_budget.and_then(NonZeroU64::new),
         buffer_bytes: Some(buffers.max(4 * CALL_BYTES)),
         queue_depth: u32::try_from(in_flight.next_power_of_two().clamp(64, 4096)).unwrap_or(4096),
         queues_max: args.threads.max(StoreOptions::default().queues_max),

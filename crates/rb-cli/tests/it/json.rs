@@ -263,7 +263,15 @@ fn damaged() -> Vec<Ran> {
 fn watched() -> Vec<Ran> {
     let place = Place::new();
     let mut all = Vec::new();
-    for load in [&["--op", "mixed"][..], &["--op", "idle"]] {
+    let bounded = [
+        "--op",
+        "idle",
+        "--policy",
+        "learned",
+        "--write-budget",
+        "1TiB",
+    ];
+    for load in [&["--op", "mixed"][..], &bounded] {
         let bench = Bench::start(&place, load);
         all.push(place.rb(&["stats", "--json"], &[]));
         if load.contains(&"mixed") {

@@ -52,7 +52,7 @@ pub(super) struct Sample<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     Whole(u64),
-    Seconds(f64),
+    Real(f64),
     Durations(&'a Latency),
 }
 
@@ -160,11 +160,11 @@ impl Metric {
             Value::Whole(number) if counts => {
                 encoder.encode_counter(&number, None::<&Exemplar<NoLabelSet, u64>>)
             }
-            Value::Seconds(number) if counts => {
+            Value::Real(number) if counts => {
                 encoder.encode_counter(&number, None::<&Exemplar<NoLabelSet, f64>>)
             }
             Value::Whole(number) => encoder.encode_gauge(&number),
-            Value::Seconds(number) => encoder.encode_gauge(&number),
+            Value::Real(number) => encoder.encode_gauge(&number),
             Value::Durations(latency) => {
                 let buckets = bounds::buckets(latency);
                 let count = buckets.iter().map(|(_, count)| count).sum();
@@ -227,6 +227,12 @@ impl From<u32> for Value<'_> {
     }
 }
 
+impl From<f64> for Value<'_> {
+    fn from(number: f64) -> Self {
+        Value::Real(number)
+    }
+}
+
 impl From<usize> for Value<'_> {
     fn from(number: usize) -> Self {
         Value::Whole(number as u64)
@@ -241,7 +247,7 @@ impl From<bool> for Value<'_> {
 
 impl From<Duration> for Value<'_> {
     fn from(time: Duration) -> Self {
-        Value::Seconds(time.as_secs_f64())
+        Value::Real(time.as_secs_f64())
     }
 }
 

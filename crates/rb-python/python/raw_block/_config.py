@@ -52,6 +52,8 @@ class Config:
     on_mismatch: str = "error"
     io_deadline_ms: int | None = None
     shards: int | None = None
+    policy: str | None = None
+    write_budget_per_day: int | None = None
     uuid: str | None = None
     metrics: bool = True
 
@@ -195,6 +197,8 @@ _PASSED = (
     "on_lost_metadata",
     "io_deadline_ms",
     "shards",
+    "policy",
+    "write_budget_per_day",
     "uuid",
 )
 
@@ -297,6 +301,8 @@ _KEYS: dict[str, Callable[[Any], Any]] = {
     "scrub_bytes_per_second": size,
     "discard_freed": _flag,
     "on_lost_metadata": _one_of("empty", "scan"),
+    "policy": _one_of("lru", "learned"),
+    "write_budget_per_day": size,
     "on_mismatch": _one_of("error", "clear"),
     "io_deadline_ms": _count,
     "placement": _placement,

@@ -30,6 +30,7 @@ __all__ = [
     "POISONED",
     "Poisoned",
     "REFUSED",
+    "NOT_ADMITTED",
     "SUPERSEDED",
     "Store",
     "TIMED_OUT",
@@ -47,6 +48,7 @@ FORMAT_VERSION: int
 DONE: int  # 0: stored, or read
 EXISTED: int  # 1: the key has a value, which was kept
 SUPERSEDED: int  # 2: a later put or remove of the key took its place
+NOT_ADMITTED: int  # 3: not worth a write, by the policy or the write budget; the key has no value
 MISS: int  # -1
 TOO_LONG: int  # -2: no value of the store can be so long
 NO_SPACE: int  # -3: too many slots are locked or being written
@@ -136,6 +138,8 @@ class Store:
         scrub_bytes_per_second: int | None = None,
         discard_freed: bool = False,
         on_lost_metadata: Literal["empty", "scan"] = "empty",
+        policy: Literal["lru", "learned"] = "lru",
+        write_budget_per_day: int | None = None,
         io_deadline_ms: int = 30_000,
         direct_min: int | None = None,
         slot_bytes: Sequence[int] | None = None,
