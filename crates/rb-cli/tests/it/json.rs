@@ -310,6 +310,7 @@ fn measured(place: &Place) -> Vec<Ran> {
         replay(&[]),
         replay(&["--yes", "--restart-every", "1"]),
         rb(simulate),
+        rb([&simulate[..], &["--budget", "9"]].concat()),
         rb([&bench[..], &args].concat()),
         rb([&bench[..1], &["--op", "idle"], &bench[3..], &args[2..]].concat()),
         rb([&bench[..1], &mixed, &bench[3..], &args[2..]].concat()),
