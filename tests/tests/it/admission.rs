@@ -10,7 +10,8 @@ use rb_core::policy::{
     Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
 };
 use rb_core::{
-    ClassRequest, ManualClock, Put, PutMode, PutOptions, PutOutcome, Share, Store, StoreOptions,
+    ClassRequest, Error, ManualClock, Put, PutMode, PutOptions, PutOutcome, Share, Store,
+    StoreOptions,
 };
 
 use crate::support::{FileFixture, Sim, key};
@@ -443,6 +444,34 @@ fn no_day_has_more_writes_than_the_budget() {
     let store = with_budget(&crashed, &clock, 10);
     let spent = store.stats().budget.unwrap().spent_bytes;
     assert!(spent >= 8192, "{spent}");
+}
+
+/// A put that fails before it writes is paid back, too: it was charged, and a store whose slots are all leased used up its
+/// budget without a write.
+#[test]
+fn a_put_that_fails_costs_nothing() {
+    for is_async in [false, true] {
+        let clock = Arc::new(ManualClock::new());
+        let sim = Sim::new(5);
+        let store = with_budget(&sim, &clock, 10);
+        let keys: Vec<_> = (0..5).map(key).collect();
+        put_all(&store, &keys, PutMode::Replace, is_async);
+        let pinned: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let pins = store.lookup_and_pin(&pinned);
+        for _ in 0..20 {
+            let put = vec![Put::new(b"more", &[7; 4096])];
+            let answers = match is_async {
+                true => store.put_many_async(put, PutOptions::default()).wait(),
+                false => store.put_many(put, PutOptions::default()),
+            };
+            assert!(
+                matches!(answers[0], Err(Error::NoSpace { .. })),
+                "{answers:?}"
+            );
+        }
+        assert_eq!(store.stats().budget.unwrap().spent_bytes, 5 * 8192);
+        drop(pins);
+    }
 }
 
 /// A put that writes nothing is paid back.

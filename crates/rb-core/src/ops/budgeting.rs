@@ -8,14 +8,24 @@ use rb_index::Wanted;
 
 use crate::core::inner::Inner;
 use crate::core::pieces::buffer_bytes;
+use crate::error::Error;
 use crate::ops::locking::each_locked;
 use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult};
 
-/// Pays for the puts of a batch, which are in the order of its keys, and removes those that are refused.
-pub(crate) fn pay(inner: &Inner, planned: &mut Vec<PlannedPut<'_>>, answers: &mut [PutResult]) {
+/// Pays for the puts of a batch, which are in the order of its keys, and removes those that are refused. Returns the
+/// position and the price of each other one.
+pub(crate) fn pay(
+    inner: &Inner,
+    planned: &mut Vec<PlannedPut<'_>>,
+    answers: &mut [PutResult],
+) -> Vec<(usize, u64)> {
     if !inner.keeping.has_budget() || planned.is_empty() {
-        return;
+        return Vec::new();
     }
+    let prices = |planned: &[PlannedPut<'_>]| {
+        let paid = planned.iter().map(|put| (put.at, price(put)));
+        paid.collect::<Vec<_>>()
+    };
     let wanted: Vec<Wanted> = planned.iter().map(wanted).collect();
     let bytes: Vec<u64> = planned.iter().map(|put| price(put)).collect();
     let all: u64 = bytes.iter().sum();
@@ -26,7 +36,7 @@ pub(crate) fn pay(inner: &Inner, planned: &mut Vec<PlannedPut<'_>>, answers: &mu
             paid
         }) == Some(true);
     if pays_all {
-        return;
+        return prices(planned);
     }
     // Puts of keys that have entries decide nothing about the others.
     let exists = have_entries(inner, planned);
@@ -59,12 +69,20 @@ pub(crate) fn pay(inner: &Inner, planned: &mut Vec<PlannedPut<'_>>, answers: &mu
         }
         keep
     });
+    prices(planned)
 }
 
-/// Pays back for a put that was not written.
-pub(crate) fn pay_back(inner: &Inner, put: &PlannedPut<'_>) {
-    if inner.keeping.has_budget() {
-        inner.with_budget(|budget| budget.pay_back(price(put)));
+/// Pays back for the puts of an ended batch that wrote nothing. One that the device failed may have written its bytes.
+pub(crate) fn pay_back(inner: &Inner, paid: &[(usize, u64)], answers: &[PutResult]) {
+    let wrote_nothing = |&&(at, _): &&(usize, u64)| match &answers[at] {
+        Ok(PutOutcome::Existed | PutOutcome::NotAdmitted) => true,
+        Ok(_) | Err(Error::Io(_) | Error::TimedOut { .. }) => false,
+        Err(_) => true,
+    };
+    let unwritten = paid.iter().filter(wrote_nothing);
+    let bytes: u64 = unwritten.map(|(_, bytes)| bytes).sum();
+    if bytes > 0 {
+        inner.with_budget(|budget| budget.pay_back(bytes));
     }
 }
 

@@ -18,6 +18,7 @@ use crate::core::waits::Waits;
 use crate::error::Error;
 use crate::ops::batch::run_sealed;
 use crate::ops::budgeting::pay;
+pub(crate) use crate::ops::budgeting::pay_back;
 use crate::ops::put_batch::{Prepared, PutAnswers, PutBatch};
 use crate::ops::put_plan::{
     Ended, Plan, PlannedPut, Put, PutOutcome, PutResult, parts, plan, settle,
@@ -28,7 +29,7 @@ use crate::simulator::SwitchPoint;
 /// Step 1: plans the batch, and removes what the write budget refuses.
 pub(crate) fn plan_paid<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
     let mut plan = plan(inner, puts, options);
-    pay(inner, &mut plan.planned, &mut plan.answers);
+    plan.paid = pay(inner, &mut plan.planned, &mut plan.answers);
     plan
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn put_many(
         planned,
         mut answers,
         followers,
+        paid,
     } = plan_paid(inner, puts, options); // 1
     let mut ticket = 0;
     let (ended, mut waits) = (Ended::default(), Waits::of(inner));
@@ -72,6 +74,7 @@ pub(crate) fn put_many(
                 .for_each(|at| answers[at] = Err(error.clone())),
         }
     }
+    pay_back(inner, &paid, &answers);
     if inner.durability(options) == Durability::EachBatch {
         let durable = inner.make_durable(writer, ticket); // 5
         not_durable(&mut answers, durable);

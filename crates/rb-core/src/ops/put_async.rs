@@ -23,7 +23,7 @@ use crate::core::waits::Waits;
 use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
-use crate::ops::put::{not_durable, plan_paid, write, written};
+use crate::ops::put::{not_durable, pay_back, plan_paid, write, written};
 use crate::ops::put_batch::{PutAnswers, PutBatch};
 use crate::ops::put_plan::{
     Ended, Payload, Plan, PlannedPut, Put, PutResult, parts, settle, take_buffers,
@@ -63,6 +63,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         planned,
         answers,
         followers,
+        paid,
     } = plan_paid(inner, puts, options); // 1
     let parts = parts(inner, writer, planned, part_bytes(inner));
     let done = Done {
@@ -87,7 +88,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
     let parts = match own_all(inner, threads, parts) {
         Ok(parts) => parts,
         Err(error) => {
-            done.refuse(&error);
+            done.refuse(&error, |answers| pay_back(inner, &paid, answers));
             return operation;
         }
     };
@@ -97,6 +98,7 @@ pub(crate) fn put_many_async<T: Send + 'static>(
         options,
         is_only,
         ended: Ended::default(),
+        paid,
         turns: Turns::new(parts, waits, done),
         begun: Begun::default(),
     });
@@ -213,6 +215,8 @@ struct Call<T: Send + 'static> {
     /// True if the batch has one part.
     is_only: bool,
     ended: Ended,
+    /// Puts that the write budget has paid.
+    paid: Vec<(usize, u64)>,
     turns: Turns<Part, Done<T>>,
     begun: Begun,
 }
@@ -351,6 +355,7 @@ impl<T: Send + 'static> Call<T> {
         let Some(all) = all else {
             return self.begin();
         };
+        pay_back(&self.inner, &self.paid, &all.answers);
         match self.inner.durability(self.options) {
             Durability::EachBatch => all.when_durable(&self.inner),
             Durability::Interval => all.give(wakes),
@@ -383,8 +388,9 @@ impl<T: Send + 'static> Done<T> {
     }
 
     /// Fails every put; none was started.
-    fn refuse(mut self, error: &Error) {
+    fn refuse(mut self, error: &Error, then: impl FnOnce(&[PutResult])) {
         not_durable(&mut self.answers, Err(error.clone()));
+        then(&self.answers);
         self.give(&mut Wakes::default());
     }
 

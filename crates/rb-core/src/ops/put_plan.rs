@@ -243,6 +243,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) answers: Vec<PutResult>,
     /// Puts of a key that another put of the batch writes: their position and that put's.
     pub(crate) followers: Vec<(usize, usize)>,
+    /// Position and bytes of each put that the write budget has paid; empty without one.
+    pub(crate) paid: Vec<(usize, u64)>,
 }
 
 /// The end of a batch's admission: true once the policy has refused a key, for all parts of the batch.
@@ -342,6 +344,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
         planned,
         answers,
         followers,
+        paid: Vec::new(),
     }
 }
 

@@ -13,7 +13,6 @@ use crate::core::pieces::SlotIds;
 use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::ops::admission::Admission;
-use crate::ops::budgeting::pay_back;
 use crate::ops::collect::Collector;
 use crate::ops::locking::each_locked;
 use crate::ops::put_plan::{Ended, PlannedPut};
@@ -154,13 +153,6 @@ pub(crate) fn take_slots(
     });
     inner.index.give_back(&unneeded);
     expiry.notify();
-    let is_busy = |taken: &Taken| matches!(taken, Taken::Failed(Error::Busy { .. }));
-    let is_repeated = !may_commit && taken.iter().any(is_busy);
-    if !is_repeated {
-        let unwritten = wanted.iter().zip(&taken);
-        let unwritten = unwritten.filter(|(_, taken)| !matches!(taken, Taken::Slots(..)));
-        unwritten.for_each(|(wanted, _)| pay_back(inner, wanted));
-    }
     inner.switch(SwitchPoint::Reserved);
     taken
 }
