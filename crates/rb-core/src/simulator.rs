@@ -70,6 +70,8 @@ points! {
     PutPlanned [],
     /// A batch of a put has log space and buffers.
     PutAdmitted [],
+    /// A put knows which of its keys the policy may refuse.
+    PutJudged [],
     /// A put has taken free slots, and may have to evict for more.
     SlotsTaken [],
     /// Entries were evicted, and the observer has not been notified.

@@ -164,7 +164,7 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
 pub struct Admitted {
     /// The number of those that are worth what is evicted for them.
     pub worth: usize,
-    /// The number of those that are worth a write, too: at most `worth`.
+    /// The number of those that are worth a write, by the floor.
     pub written: usize,
 }
 

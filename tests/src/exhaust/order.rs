@@ -34,7 +34,7 @@ impl Running {
 /// every step of every other operation, and changes nothing that a crash would show; so an order that switches there
 /// has the same outcome as one that does not.
 ///
-/// * Planning, log space and buffers: there is enough of both for all, and additions to counters commute. The recency
+/// * Planning, log space, buffers, and admission, which LRU grants to all: there is enough of both for all, and additions to counters commute. The recency
 ///   clock moves, but a stamp is a sixteenth of its reading, and no execution has that many operations.
 /// * Between the reservation of a put and its write, and between the end of the write and its effects, it works on its
 ///   own memory, and takes and returns one of enough lanes.
@@ -44,8 +44,8 @@ impl Running {
 pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
     use SwitchPoint::{
         Arrived, CheckpointBegins, CheckpointDone, CheckpointFlushed, CheckpointHeader,
-        CheckpointSections, CommitFlushed, CommitWritten, PutAdmitted, PutPartDone, PutPlanned,
-        RemoveAdmitted, RemovesDone, Sending,
+        CheckpointSections, CommitFlushed, CommitWritten, PutAdmitted, PutJudged, PutPartDone,
+        PutPlanned, RemoveAdmitted, RemovesDone, Sending,
     };
     let each_batch = operation.is_each_batch();
     match place {
@@ -57,6 +57,7 @@ pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
             point,
             PutPlanned
                 | PutAdmitted
+                | PutJudged
                 | Sending
                 | Arrived
                 | PutPartDone

@@ -10,8 +10,8 @@ use rb_core::policy::{
     Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
 };
 use rb_core::{
-    ClassRequest, Error, ManualClock, Put, PutMode, PutOptions, PutOutcome, Share, Store,
-    StoreOptions,
+    Change, ClassRequest, Error, HeldLock, ManualClock, Put, PutMode, PutOptions, PutOutcome,
+    Share, Simulator, Store, StoreOptions, SwitchPoint,
 };
 
 use crate::support::{FileFixture, Sim, key};
@@ -64,7 +64,7 @@ impl SharedPolicy for Picky {
             .count();
         Admitted {
             worth: admitted,
-            written: admitted,
+            written: hashes.len(),
         }
     }
 
@@ -444,6 +444,73 @@ fn no_day_has_more_writes_than_the_budget() {
     let store = with_budget(&crashed, &clock, 10);
     let spent = store.stats().budget.unwrap().spent_bytes;
     assert!(spent >= 8192, "{spent}");
+}
+
+/// With a budget that is enough, the policy refuses as it does without one: where something would be evicted, and not once
+/// for the whole batch before. What it refuses is its refusal, and costs nothing.
+#[test]
+fn a_budget_that_is_enough_refuses_nothing() {
+    let policy = Picky::default();
+    let sim = Sim::new(4);
+    let store = sim.open_with(|options| {
+        options.policy = Some(Arc::new(policy.clone()));
+        options.write_budget_per_day = NonZeroU64::new(1 << 30);
+        options.timed = false;
+    });
+    let keys: Vec<_> = (0..4).map(key).collect();
+    put_all(&store, &keys, PutMode::Replace, false);
+    let fresh: Vec<_> = (10..13).map(key).collect();
+    let answers = put_all(&store, &fresh, PutMode::Replace, false);
+    assert_eq!(answers, [PutOutcome::NotAdmitted; 3]);
+    let stats = store.stats();
+    assert_eq!(
+        (stats.refused.policy.keys, stats.refused.budget.keys),
+        (3, 0)
+    );
+    assert_eq!(stats.budget.unwrap().spent_bytes, 4 * 8192);
+}
+
+/// Puts a value when a put has been judged, before that one takes its slots.
+#[derive(Debug)]
+struct PutsBetween {
+    store: Mutex<Option<Store>>,
+}
+
+impl Simulator for PutsBetween {
+    fn switch(&self, point: SwitchPoint) {
+        let store = match point {
+            SwitchPoint::PutJudged => self.store.lock().unwrap().take(),
+            _ => None,
+        };
+        if let Some(store) = store {
+            put_all(&store, &[key(100)], PutMode::Replace, false);
+        }
+    }
+
+    fn blocked(&self, _: HeldLock) {}
+
+    fn changed(&self, _: &Change<'_>) {}
+}
+
+/// A put saw that there was a free slot, and did not look whether its key had a value; another put took the slot. Then the
+/// policy refused it, and the former value stayed: the race of threads found it.
+#[test]
+fn a_put_that_replaces_is_not_refused_when_another_takes_its_slot() {
+    let policy = Picky::default();
+    let between = Arc::new(PutsBetween {
+        store: Mutex::new(None),
+    });
+    let sim = Sim::new(4);
+    let store = sim.open_with(|options| {
+        options.policy = Some(Arc::new(policy.clone()));
+        options.simulator = Some(Arc::clone(&between) as _);
+    });
+    let old: Vec<_> = (0..3).map(key).collect();
+    put_all(&store, &old, PutMode::Replace, false);
+    *between.store.lock().unwrap() = Some(store.clone());
+    let answers = put_all(&store, &old[..1], PutMode::Replace, false);
+    assert_eq!(answers, [PutOutcome::Replaced { len: 4096 }]);
+    assert!(between.store.lock().unwrap().is_none(), "nothing was put");
 }
 
 /// A put that fails before it writes is paid back, too: it was charged, and a store whose slots are all leased used up its

@@ -23,6 +23,8 @@ pub(super) struct Cache {
     /// The write budget in blocks, and the time up to which it has passed, in milliseconds.
     budget: Option<Budget>,
     at: u64,
+    /// True with a budget or a floor.
+    is_bounded: bool,
 }
 
 impl Cache {
@@ -53,6 +55,7 @@ impl Cache {
             leases: Vec::new(),
             budget: None,
             at: 0,
+            is_bounded: false,
         })
     }
 
@@ -63,13 +66,14 @@ impl Cache {
 
     /// Bounds the writes from now on.
     pub(super) fn bound(&mut self, budget: Budget) {
-        self.budget = Some(budget);
+        (self.budget, self.is_bounded) = (Some(budget), true);
     }
 
     /// Sets the least worth of what is written.
     #[cfg(test)]
     pub(super) fn set_floor(&mut self, floor: f64) {
         self.index.set_write_floor(floor);
+        self.is_bounded = true;
     }
 
     /// The budget as it is.
@@ -89,7 +93,7 @@ impl Cache {
 
     /// Takes the blocks that the budget admits of missing ones out of it, and returns them.
     fn paid<'a>(&mut self, blocks: &'a [u32]) -> &'a [u32] {
-        if self.budget.is_none() && !cfg!(test) {
+        if !self.is_bounded {
             return blocks;
         }
         let wanted = blocks.iter().map(|block| Wanted {
@@ -101,7 +105,7 @@ impl Cache {
         let Some(budget) = &mut self.budget else {
             return &blocks[..admitted.written];
         };
-        budget.want(admitted.worth as u64);
+        budget.want(admitted.worth.max(admitted.written) as u64);
         let paid = (0..admitted.written).take_while(|_| budget.take(1)).count();
         self.index.set_write_floor(budget.floor());
         &blocks[..paid]

@@ -9,14 +9,15 @@
 use rb_index::PutMode;
 
 use crate::core::inner::Inner;
-use crate::ops::locking::each_locked;
+use crate::ops::locking::have_entries;
 use crate::ops::put_plan::PlannedPut;
+use crate::simulator::SwitchPoint;
 
 /// The admission of a part of a batch.
 pub(crate) struct Admission<'a> {
     inner: &'a Inner,
     wanted: &'a [PlannedPut<'a>],
-    /// For each put, whether its key has no entry, so that it may be refused.
+    /// For each put, true if its key is known to have no entry, so that it may be refused.
     fresh: Vec<bool>,
     /// The position in the batch from which on fresh keys are refused.
     end: usize,
@@ -31,13 +32,18 @@ impl<'a> Admission<'a> {
         mode: PutMode,
         ended: bool,
     ) -> Admission<'a> {
-        let judges = inner.index.judges();
-        let mut fresh = vec![judges; wanted.len()];
-        if judges && mode == PutMode::Replace && (ended || evicts(inner, wanted, needy)) {
-            each_locked(inner, wanted, needy, |shard, at| {
-                fresh[at] = shard.get(wanted[at].hash, &wanted[at].key).is_none();
-            });
-        }
+        let fresh = match mode {
+            _ if !inner.index.judges() => vec![false; wanted.len()],
+            // `needy` has no key with an entry.
+            PutMode::KeepExisting => vec![true; wanted.len()],
+            PutMode::Replace if ended || evicts(inner, wanted, needy) => {
+                have_entries(inner, wanted).iter().map(|has| !has).collect()
+            }
+            // There are free slots for all. If other puts take them first, some entry is evicted for these
+            // unjudged, because nothing is known of their keys.
+            PutMode::Replace => vec![false; wanted.len()],
+        };
+        inner.switch(SwitchPoint::PutJudged);
         Admission {
             inner,
             wanted,

@@ -9,7 +9,7 @@ use rb_index::Wanted;
 use crate::core::inner::Inner;
 use crate::core::pieces::buffer_bytes;
 use crate::error::Error;
-use crate::ops::locking::each_locked;
+use crate::ops::locking::have_entries;
 use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult};
 
 /// Pays for the puts of a batch, which are in the order of its keys, and removes those that are refused. Returns the
@@ -22,9 +22,8 @@ pub(crate) fn pay(
     if !inner.keeping.has_budget() || planned.is_empty() {
         return Vec::new();
     }
-    let prices = |planned: &[PlannedPut<'_>]| {
-        let paid = planned.iter().map(|put| (put.at, price(put)));
-        paid.collect::<Vec<_>>()
+    let prices = |planned: &[PlannedPut<'_>]| -> Vec<(usize, u64)> {
+        planned.iter().map(|put| (put.at, price(put))).collect()
     };
     let wanted: Vec<Wanted> = planned.iter().map(wanted).collect();
     let bytes: Vec<u64> = planned.iter().map(|put| price(put)).collect();
@@ -49,9 +48,10 @@ pub(crate) fn pay(
             budget.want(bytes[at]);
             budget.charge(bytes[at]);
         }
-        fresh[..admitted.worth]
-            .iter()
-            .for_each(|&at| budget.want(bytes[at]));
+        // Of those that are paid here the policy may refuse some later: they are paid back, and wanted no more.
+        for &at in &fresh[..admitted.worth.max(admitted.written)] {
+            budget.want(bytes[at]);
+        }
         for &at in &fresh[..admitted.written] {
             if !budget.take(bytes[at]) {
                 break;
@@ -97,15 +97,4 @@ fn wanted(put: &PlannedPut<'_>) -> Wanted {
         class: put.class,
         slots: u32::try_from(put.slots).expect("a value has few slots"),
     }
-}
-
-/// Returns for each put whether its key has an entry. Takes the lock of each touched shard once.
-fn have_entries(inner: &Inner, planned: &[PlannedPut<'_>]) -> Vec<bool> {
-    let mut exists = vec![false; planned.len()];
-    let mut order: Vec<usize> = (0..planned.len()).collect();
-    order.sort_by_key(|&at| planned[at].shard);
-    each_locked(inner, planned, &order, |shard, at| {
-        exists[at] = shard.get(planned[at].hash, &planned[at].key).is_some();
-    });
-    exists
 }

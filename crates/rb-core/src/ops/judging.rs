@@ -42,7 +42,8 @@ impl Judging {
     }
 }
 
-/// The verdicts on a batch.
+/// The verdicts on a batch; none on a batch that was not looked up.
+#[derive(Default)]
 pub(crate) struct Notes(Vec<Judged>);
 
 impl Notes {

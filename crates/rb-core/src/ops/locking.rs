@@ -19,3 +19,14 @@ pub(crate) fn each_locked(
         group.iter().for_each(|&at| visit(&mut shard, at));
     }
 }
+
+/// Returns for each put whether its key has an entry. Takes the lock of each touched shard once.
+pub(crate) fn have_entries(inner: &Inner, planned: &[PlannedPut<'_>]) -> Vec<bool> {
+    let mut exists = vec![false; planned.len()];
+    let mut order: Vec<usize> = (0..planned.len()).collect();
+    order.sort_by_key(|&at| planned[at].shard);
+    each_locked(inner, planned, &order, |shard, at| {
+        exists[at] = shard.get(planned[at].hash, &planned[at].key).is_some();
+    });
+    exists
+}

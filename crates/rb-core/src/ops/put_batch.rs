@@ -191,16 +191,12 @@ impl PutBatch {
                     batch.writings.push(writing);
                     sources.push(source);
                 }
-                Taken::Exists(ticket) => {
-                    batch.answer(planned.at, Ok(PutOutcome::Existed), ticket);
-                }
+                Taken::Exists(ticket) => batch.answer(planned.at, Ok(PutOutcome::Existed), ticket),
                 Taken::NotAdmitted => {
                     inner.counters.refused_by_policy.add(planned.payload.len());
                     batch.answer(planned.at, Ok(PutOutcome::NotAdmitted), 0);
                 }
-                Taken::Failed(error) => {
-                    batch.answer(planned.at, Err(error), 0);
-                }
+                Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
             }
         }
         assert!(

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -248,8 +247,8 @@ pub(crate) struct Plan<'a> {
 }
 
 /// The end of a batch's admission: true once the policy has refused a key, for all parts of the batch.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ended(Arc<AtomicBool>);
+#[derive(Debug, Default)]
+pub(crate) struct Ended(AtomicBool);
 
 impl Ended {
     pub(crate) fn get(&self) -> bool {

@@ -168,36 +168,26 @@ pub(crate) fn unpin(inner: &Arc<Inner>, pins: Vec<Pin>) {
 
 /// Returns for each key whether it exists. Recency does not change.
 pub(crate) fn contains_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
-    let mut found = vec![false; keys.len()];
-    each(
-        inner,
-        keys,
-        hints,
-        Purpose::Probe,
-        |shard, at, hash, place| {
-            let known = shard.probe(hash, keys[at], place);
-            found[at] = known.is_some();
-            known
-        },
-    );
-    found
+    presence(inner, keys, hints, Purpose::Probe)
 }
 
 /// Marks each existing key as recently used, the batch's first as the most recent. Returns for each
 /// key whether it exists.
 pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<bool> {
+    presence(inner, keys, hints, Purpose::Touch)
+}
+
+/// Looks up each key without a lease, and returns whether it exists.
+fn presence(inner: &Inner, keys: &[&[u8]], hints: Hints, purpose: Purpose) -> Vec<bool> {
     let mut found = vec![false; keys.len()];
-    each(
-        inner,
-        keys,
-        hints,
-        Purpose::Touch,
-        |shard, at, hash, place| {
-            let known = shard.touch(hash, keys[at], place);
-            found[at] = known.is_some();
-            known
-        },
-    );
+    each(inner, keys, hints, purpose, |shard, at, hash, place| {
+        let known = match purpose.is_use() {
+            true => shard.touch(hash, keys[at], place),
+            false => shard.probe(hash, keys[at], place),
+        };
+        found[at] = known.is_some();
+        known
+    });
     found
 }
 
@@ -211,14 +201,14 @@ fn each(
     mut visit: impl FnMut(&mut ShardGuard<'_>, usize, u64, Place) -> Option<Note>,
 ) -> Notes {
     let batch = inner.index.begin_batch(keys.len()).with_hints(hints);
-    let pass = inner.enter();
-    let open = pass.is_ok();
-    let hashed = keys.iter().filter(|_| open);
-    let hashes: Vec<u64> = hashed.map(|key| inner.hash(key)).collect();
+    let Ok(_pass) = inner.enter() else {
+        return Notes::default();
+    };
+    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
     inner.prefetch(&hashes);
     let mut judging = Judging::new(inner, &hashes);
     let mut expiry = Expiry::new(inner);
-    for group in by_shard(hashes.len(), |at| inner.index.shard_of(hashes[at])) {
+    for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
             expiry.apply(&mut shard, hashes[at], keys[at]);

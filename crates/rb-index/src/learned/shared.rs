@@ -345,9 +345,7 @@ impl SharedPolicy for Shared {
                 admitted.written = admitted.written.min(at);
             }
             if at >= free && value < least {
-                admitted.worth = at;
-                admitted.written = admitted.written.min(at);
-                break;
+                admitted.worth = admitted.worth.min(at);
             }
         }
         admitted
