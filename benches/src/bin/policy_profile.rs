@@ -180,10 +180,11 @@ impl Bed {
 /// Looks up a chain as a store does, and ends the leases. Returns the number of hits.
 fn look_up(index: &Index, keys: &[[u8; 32]]) -> u64 {
     let batch = index.begin_batch(keys.len());
+    let hashes: Vec<u64> = keys.iter().map(|key| index.hash(key)).collect();
+    index.prefetch(&hashes, rb_io::prefetch);
     let mut leases: Vec<Option<Lease>> = Vec::with_capacity(keys.len());
     let mut judged: Vec<Judged> = Vec::with_capacity(keys.len());
-    for (at, key) in keys.iter().enumerate() {
-        let hash = index.hash(key);
+    for (at, (key, &hash)) in keys.iter().zip(&hashes).enumerate() {
         let mut shard = index.lock(index.shard_of(hash), LockPurpose::Operation);
         let lease = shard.lease(hash, key, batch.at(at));
         if index.judges() {

@@ -128,6 +128,12 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
     /// [`Policy::mark`] when the lease ends.
     fn judge(&self, place: Place, purpose: Purpose, keys: &mut [Judged]);
 
+    /// Passes the addresses of what is read when a key is judged to `fetch`, which starts to fetch their
+    /// cache lines. It affects only the time.
+    fn prefetch(&self, hash: u64, fetch: &dyn Fn(*const u8)) {
+        let _ = (hash, fetch);
+    }
+
     /// Judges keys of a batch that have no entries, from the first one on; the first that is refused
     /// ends the chain. There are free slots for the first `free` of them, and for the others something
     /// is evicted.

@@ -13,6 +13,11 @@ impl Index {
     /// fetch the cache line at an address and must not read it: the memory may have been reused by
     /// then. Locked shards are skipped; prefetching affects only the time of a lookup.
     pub fn prefetch(&self, hashes: &[u64], fetch: impl Fn(*const u8)) {
+        if let Some(shared) = &self.shared {
+            hashes
+                .iter()
+                .for_each(|&hash| shared.prefetch(hash, &fetch));
+        }
         for step in PrefetchStage::ALL {
             for &hash in hashes {
                 if let Some(shard) = self.shards[self.shard_of(hash)].shard.try_lock() {

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 use rb_core::{EntryInfo, ListCursor, ListOrder};
 
 /// Where the next page of a listing begins.
@@ -27,4 +27,14 @@ pub(crate) fn start(cursor: Option<&Cursor>, order: &str) -> PyResult<ListCursor
 pub(crate) fn listed(py: Python<'_>, entry: &EntryInfo) -> Listed {
     let bytes = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
     (bytes(&entry.key), entry.len, bytes(&entry.metadata))
+}
+
+/// The keys of a page, and the lengths in bytes. Two lists, because a tuple for each entry takes longer than all else.
+pub(crate) fn columns<'py>(
+    py: Python<'py>,
+    page: &[EntryInfo],
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let keys = page.iter().map(|entry| PyBytes::new(py, &entry.key));
+    let lengths = page.iter().map(|entry| entry.len);
+    Ok((PyList::new(py, keys)?, PyList::new(py, lengths)?))
 }

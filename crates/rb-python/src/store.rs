@@ -23,7 +23,7 @@ use crate::codes;
 use crate::errors::{self, of_open, of_store};
 use crate::gone::Observer;
 use crate::listing::{self, Cursor, Listed};
-use crate::memory::{Access, Memory};
+use crate::memory::{Access, Memory, Region};
 use crate::options;
 use crate::reports;
 use crate::tasks::{Task, Tasks, Work};
@@ -73,6 +73,9 @@ pub(crate) struct Store {
     gets: Arc<Tasks>,
     observer: Arc<Observer>,
     locks: Mutex<HashMap<Box<[u8]>, VecDeque<Pin>>>,
+    /// The adopted memory. Values are looked for in regions that are still there, also when Python has dropped its
+    /// `Memory`.
+    regions: Mutex<Vec<Arc<Region>>>,
     closed: AtomicBool,
 }
 
@@ -257,6 +260,11 @@ impl Store {
     ) -> PyResult<Store> {
         check_fork()?;
         let observer = Arc::new(Observer::new(Bell::new()?));
+        let memory = memory.unwrap_or_default();
+        let regions: Vec<_> = memory
+            .iter()
+            .map(|memory| Arc::clone(&memory.get().region))
+            .collect();
         let defaults = StoreOptions::default();
         let options = StoreOptions {
             engine: options::engine(engine)?,
@@ -268,11 +276,7 @@ impl Store {
             queue_depth,
             queues_max: queues,
             buffer_bytes,
-            arenas: memory
-                .unwrap_or_default()
-                .iter()
-                .map(|memory| memory.get().region.arena.clone())
-                .collect(),
+            arenas: regions.iter().map(|region| region.arena.clone()).collect(),
             direct_min: direct_min.unwrap_or(defaults.direct_min),
             shards,
             durability: options::durability(durability)?,
@@ -304,6 +308,7 @@ impl Store {
             gets: Tasks::new(Bell::new()?),
             observer,
             locks: Mutex::default(),
+            regions: Mutex::new(regions),
             closed: AtomicBool::new(false),
         })
     }
@@ -573,6 +578,22 @@ impl Store {
         Ok((listed, next.map(Cursor)))
     }
 
+    /// Returns the keys and the lengths of a page of the entries, and where the next one begins.
+    #[pyo3(signature = (cursor=None, limit=500, *, order="any"))]
+    fn keys<'py>(
+        &self,
+        py: Python<'py>,
+        cursor: Option<&Cursor>,
+        limit: usize,
+        order: &str,
+    ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>, Option<Cursor>)> {
+        self.check()?;
+        let start = listing::start(cursor, order)?;
+        let (page, next) = py.detach(|| self.store.list(start, limit));
+        let (keys, lengths) = listing::columns(py, &page)?;
+        Ok((keys, lengths, next.map(Cursor)))
+    }
+
     /// Returns what disappeared without a remove since the last call. Works after a close, too.
     fn poll_events(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, Py<PyBytes>, u32)>> {
         self.check_process()?;
@@ -608,6 +629,7 @@ impl Store {
 
     fn adopt(&self, memory: &Memory) -> PyResult<()> {
         self.check()?;
+        self.regions.lock().push(Arc::clone(&memory.region));
         self.store.adopt(memory.region.arena.clone());
         Ok(())
     }

@@ -175,6 +175,10 @@ def test_keys_are_reversible(one: ObjectKey) -> None:
     (encoded,) = codec.encode([one])
     assert codec.decode(encoded) == one
     assert codec.salt_of(encoded) == one.cache_salt
+    others = [key(3), one, key(4, "model", "salt"), one, key(5)]
+    encoded_all = codec.encode(others)
+    junk = [b"", encoded_all[0][:-1]]
+    assert codec.decode_all([*encoded_all, *junk, *encoded_all]) == [*others, None, None, *others]
 
 
 def test_a_key_without_a_form_fails_alone(adapter: RawBlockAdapter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import os
 import random
@@ -101,6 +102,31 @@ def test_nothing_is_copied_on_whole_pages(store: Store) -> None:
     assert store.get_many([b"key"], [(pages.address + (8 << 20), 6 << 20)]).codes == [DONE]
     assert pages.read(8 << 20, 6 << 20) == pages.read(0, 6 << 20)
     assert store.stats()["bytes_copied"] == 0
+
+
+def count(store: Store, name: str) -> int:
+    """A counter of the store's metrics."""
+    lines = [line for line in store.metrics("x").splitlines() if line.startswith(name + "{")]
+    (line,) = lines
+    return int(line.split()[-1])
+
+
+def test_adopted_memory_stays_registered(path: str) -> None:
+    """The store forgot the memory when Python dropped its `Memory`, as all hosts do: each value was read and written as
+    memory of its own, which the kernel pins for each request."""
+    pages = Pages(16 << 20)
+    with Store(path, engine="io_uring", memory=[pages.memory]) as store:
+        del pages.memory
+        gc.collect()
+        span = pages.write(0, value(1, 6 << 20))
+        assert store.put_many([b"key"], [span]).codes == [DONE]
+        assert store.get_many([b"key"], [(pages.address + (8 << 20), 6 << 20)]).codes == [DONE]
+        with pytest.raises(ValueError, match="overlap"):
+            Memory(pages.address + 4096, 4096, None)
+        store.sync()
+        parts = count(store, "raw_block_queue_registered_parts_total")
+        assert parts >= 12, "six slots each, and headers"
+        assert count(store, "raw_block_queue_unregistered_parts_total") == 0
 
 
 def test_buffers_of_python_serve_as_well(store: Store) -> None:
@@ -217,6 +243,10 @@ def test_lookups(store: Store) -> None:
     assert page == [(b"a", 1, b"meta"), (b"b", 1, b"meta")]
     page, cursor = store.list(cursor, limit=2)
     assert page == [(b"d", 1, b"meta")] and cursor is None
+    keys, lengths, cursor = store.keys(limit=2, order="newest")
+    assert (keys, lengths) == ([b"d", b"b"], [1, 1])
+    keys, lengths, cursor = store.keys(cursor, limit=2)
+    assert (keys, lengths, cursor) == ([b"a"], [1], None)
     assert store.lengths([b"a", b"c"]) == [1, -1]
     assert store.charge(1) == SLOT and store.charge(SLOT + 1) == 2 * SLOT
     geometry = store.geometry()

@@ -83,7 +83,8 @@ pub(super) fn prepare(
 
 /// Largest number of values in flight on all threads.
 fn in_flight(args: &BenchArgs) -> usize {
-    args.depth.max(args.batch) * args.threads
+    let depth = if args.blocking { 0 } else { args.depth };
+    depth.max(args.batch) * args.threads
 }
 
 /// Checks whether the run may use a store, without writing to it. Returns the number of keys of the run.

@@ -12,8 +12,13 @@ use super::class::COUNT_MAX;
 use crate::memory::{NoMemory, zeroed};
 use crate::sync::{Tally, Tally32};
 
-/// Ghosts of a bucket, which is a cache line; the oldest one is overwritten.
+/// Ghosts of a bucket; the oldest one is overwritten.
 const WAYS: usize = 16;
+
+/// A bucket is a cache line.
+#[derive(Debug, zerocopy::FromZeros)]
+#[repr(C, align(64))]
+struct Bucket([Tally32; WAYS]);
 
 // | tag 15 | class 6 | strong 1 | level of the count 3 | stamp 7 |, 0 if vacant
 const STAMP_BITS: u32 = 7;
@@ -52,7 +57,7 @@ pub(super) struct Known {
 
 #[derive(Debug)]
 pub(super) struct Ghosts {
-    table: Box<[Tally32]>,
+    table: Box<[Bucket]>,
     /// Lookups in a step of the stamp.
     step: u32,
     /// The next bucket to sweep.
@@ -64,9 +69,9 @@ pub(super) struct Ghosts {
 impl Ghosts {
     /// Makes ghosts in about `bytes` bytes, which are remembered for `window` lookups.
     pub(super) fn new(bytes: usize, window: u32) -> Result<Ghosts, NoMemory> {
-        let buckets = (bytes / size_of::<u32>() / WAYS).max(1);
+        let buckets = (bytes / size_of::<Bucket>()).max(1);
         Ok(Ghosts {
-            table: zeroed(buckets * WAYS)?,
+            table: zeroed(buckets)?,
             step: window.div_ceil(WINDOW_STEPS).max(1),
             hand: Tally::default(),
             since_sweep: Tally::default(),
@@ -82,6 +87,11 @@ impl Ghosts {
     #[inline]
     pub(super) fn is_strong(hash: u64) -> bool {
         hash >> 20 & (STRONG_ONE_IN - 1) == 0
+    }
+
+    /// Returns the address of the cache line that is read for a key.
+    pub(super) fn address(&self, hash: u64) -> *const u8 {
+        std::ptr::from_ref(self.bucket(hash)).cast()
     }
 
     /// Returns what is known of a key.
@@ -115,23 +125,16 @@ impl Ghosts {
             | strong
             | level << LEVEL_SHIFT
             | stamp;
-        let (mut oldest, mut oldest_age) = (&bucket[0], 0);
-        for place in bucket {
-            let ghost = place.get();
-            if ghost >> TAG_SHIFT == tag {
-                oldest = place;
-                break;
-            }
-            let age = if ghost == 0 {
-                u32::MAX
-            } else {
-                age(ghost, stamp)
-            };
-            if age >= oldest_age {
-                (oldest, oldest_age) = (place, age);
-            }
-        }
-        oldest.set(new);
+        let known = bucket.iter().find(|place| place.get() >> TAG_SHIFT == tag);
+        let ages = bucket.iter().map(|place| match place.get() {
+            0 => u32::MAX,
+            ghost => age(ghost, stamp),
+        });
+        let place = known.or_else(|| {
+            let oldest = bucket.iter().zip(ages).max_by_key(|(_, age)| *age);
+            oldest.map(|(place, _)| place)
+        });
+        place.expect("a bucket has places").set(new);
     }
 
     /// Forgets a key.
@@ -146,7 +149,7 @@ impl Ghosts {
     /// Clears forgotten ghosts of as many buckets as are due after `lookups` more lookups: all of them before stamps are
     /// reused.
     pub(super) fn sweep(&self, lookups: u32, now: u32) {
-        let buckets = self.table.len() / WAYS;
+        let buckets = self.table.len();
         let every = u64::from(self.step) * u64::from(SWEEP_STEPS);
         let lookups = u64::from(lookups);
         let since = self.since_sweep.add(lookups) + lookups;
@@ -159,8 +162,7 @@ impl Ghosts {
         let from = self.hand.add(due as u64) as usize;
         let stamp = self.stamp(now);
         for bucket in from..from + due {
-            let start = bucket % buckets * WAYS;
-            for place in &self.table[start..start + WAYS] {
+            for place in &self.table[bucket % buckets].0 {
                 if age(place.get(), stamp) > WINDOW_STEPS {
                     place.set(0);
                 }
@@ -169,12 +171,16 @@ impl Ghosts {
     }
 
     #[inline]
-    fn place(&self, hash: u64) -> (&[Tally32], u32) {
-        let buckets = self.table.len() / WAYS;
-        let bucket = ((u128::from(hash) * buckets as u128) >> u64::BITS) as usize;
+    fn place(&self, hash: u64) -> (&[Tally32; WAYS], u32) {
         // A vacant place has the tag 0.
         let tag = (hash as u32 & (TAGS - 1)).max(1);
-        (&self.table[bucket * WAYS..][..WAYS], tag)
+        (&self.bucket(hash).0, tag)
+    }
+
+    #[inline]
+    fn bucket(&self, hash: u64) -> &Bucket {
+        let bucket = (u128::from(hash) * self.table.len() as u128) >> u64::BITS;
+        &self.table[bucket as usize]
     }
 
     #[inline]
@@ -192,10 +198,8 @@ fn steps(ghost: u32, stamp: u32) -> u32 {
 /// Age of a ghost in steps; that of weak ones counts several times.
 #[inline]
 fn age(ghost: u32, stamp: u32) -> u32 {
-    match ghost & STRONG {
-        0 => steps(ghost, stamp) * HASTE,
-        _ => steps(ghost, stamp),
-    }
+    let haste = if ghost & STRONG == 0 { HASTE } else { 1 };
+    steps(ghost, stamp) * haste
 }
 
 #[cfg(test)]
@@ -249,14 +253,20 @@ mod tests {
                     assert_eq!(ghosts.get(3 << 53 | 7, now), None, "{now}");
                 }
             }
-            assert!(ghosts.table.iter().all(|ghost| ghost.get() == 0));
+            assert!(
+                ghosts
+                    .table
+                    .iter()
+                    .flat_map(|bucket| &bucket.0)
+                    .all(|ghost| ghost.get() == 0)
+            );
         }
     }
 
     #[test]
     fn a_full_bucket_loses_its_oldest_ghost() {
         let ghosts = Ghosts::new(1, WINDOW).unwrap();
-        assert_eq!(ghosts.table.len(), WAYS);
+        assert_eq!(ghosts.table.len(), 1);
         for key in 1..=17 {
             ghosts.set(key, key as u32 * 2000, 1, 1, true);
         }

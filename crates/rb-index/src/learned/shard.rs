@@ -109,10 +109,8 @@ impl OfShard {
 
     /// The ends of the lists of a slot class: class and entry.
     fn tails(&self, slot_class: u8) -> impl Iterator<Item = (u8, u32)> + '_ {
-        let first = place(slot_class, 0);
-        let lists = self.lists.get(first..first + CLASSES).unwrap_or_default();
-        let tails = (0..).zip(lists).filter(|(_, list)| list.oldest != NONE);
-        tails.map(|(class, list)| (class, list.oldest))
+        let classes = self.shared.tails.present(slot_class, self.shard);
+        classes.map(move |class| (class, self.lists[place(slot_class, class)].oldest))
     }
 
     /// Iterates over a list from the oldest entry on; ends if its links contradict each other, so that an audit ends.

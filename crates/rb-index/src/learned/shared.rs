@@ -317,6 +317,10 @@ impl SharedPolicy for Shared {
         self.learn(&sampled, count, start.wrapping_add(count));
     }
 
+    fn prefetch(&self, hash: u64, fetch: &dyn Fn(*const u8)) {
+        fetch(self.ghosts.address(hash));
+    }
+
     fn admits(&self, slot_class: u8, hashes: &[u64], free: usize) -> Admitted {
         let floor = f32::from_bits(self.floor.get() as u32);
         let theta = match self.arm() {

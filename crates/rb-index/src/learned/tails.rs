@@ -4,10 +4,15 @@ use super::ages::Ages;
 use super::class::CLASSES;
 use super::duel::Arm;
 use super::value::Values;
-use crate::sync::Tally32;
+use crate::sync::{Tally, Tally32};
 
-/// Shards that the search looks at for each eviction.
-const LOOKS: usize = 8;
+/// Shards that the search looks at each time: once for the admission of a key, and once for the eviction.
+const LOOKS: usize = 4;
+
+const _: () = assert!(
+    CLASSES <= u64::BITS as usize,
+    "the classes of a shard are bits"
+);
 
 /// For each slot class, shard and class the time of the least recently used entry. Written under the lock of the shard,
 /// and read without it: a hint.
@@ -16,6 +21,8 @@ pub(super) struct Tails {
     shards: usize,
     /// 0 for none; a time of 0 is shown as 1.
     times: Box<[Tally32]>,
+    /// For each slot class and shard the classes that have an entry.
+    present: Box<[Tally]>,
 }
 
 impl Tails {
@@ -24,21 +31,45 @@ impl Tails {
         Tails {
             shards,
             times: (0..count).map(|_| Tally32::default()).collect(),
+            present: (0..slot_classes * shards)
+                .map(|_| Tally::default())
+                .collect(),
         }
     }
 
+    /// The caller holds the lock of the shard.
     pub(super) fn show(&self, slot_class: u8, shard: usize, class: u8, time: Option<u32>) {
         let shown = time.map_or(0, |time| time.max(1));
-        self.times[self.place(slot_class, shard, class.into())].set(shown);
+        self.times[self.place(slot_class, shard) * CLASSES + usize::from(class)].set(shown);
+        let present = &self.present[self.place(slot_class, shard)];
+        let bit = 1 << class;
+        present.set(match time {
+            Some(_) => present.get() | bit,
+            None => present.get() & !bit,
+        });
     }
 
-    fn get(&self, slot_class: u8, shard: usize, class: usize) -> Option<u32> {
-        let shown = self.times[self.place(slot_class, shard, class)].get();
+    /// Iterates over the classes of a shard that have an entry. Under its lock they are exact.
+    #[inline]
+    pub(super) fn present(&self, slot_class: u8, shard: usize) -> impl Iterator<Item = u8> + use<> {
+        let shown = self.present.get(self.place(slot_class, shard));
+        let mut left = shown.map_or(0, Tally::get);
+        std::iter::from_fn(move || {
+            let class = (left != 0).then(|| left.trailing_zeros() as u8)?;
+            left &= left - 1;
+            Some(class)
+        })
+    }
+
+    fn get(&self, slot_class: u8, shard: usize, class: u8) -> Option<u32> {
+        let place = self.place(slot_class, shard) * CLASSES + usize::from(class);
+        let shown = self.times[place].get();
         (shown != 0).then_some(shown)
     }
 
-    fn place(&self, slot_class: u8, shard: usize, class: usize) -> usize {
-        (usize::from(slot_class) * self.shards + shard) * CLASSES + class
+    #[inline]
+    fn place(&self, slot_class: u8, shard: usize) -> usize {
+        usize::from(slot_class) * self.shards + shard
     }
 }
 
@@ -130,7 +161,7 @@ impl Search {
                 continue;
             };
             let tail = self.oldest[usize::from(class)]?;
-            let shown = tails.get(self.slot_class, tail.shard, class.into());
+            let shown = tails.get(self.slot_class, tail.shard, class);
             if shown == Some(tail.time) {
                 let shard = tail.shard;
                 return Some(Next { shard, value });
@@ -150,10 +181,11 @@ impl Search {
     fn look(&mut self, tails: &Tails, now: u32) {
         let shard = self.turn;
         self.turn = (self.turn + 1) % tails.shards;
-        for (class, oldest) in self.oldest.iter_mut().enumerate() {
+        for class in tails.present(self.slot_class, shard) {
             let Some(time) = tails.get(self.slot_class, shard, class) else {
                 continue;
             };
+            let oldest = &mut self.oldest[usize::from(class)];
             let is_older = |known: &Tail| now.wrapping_sub(time) > now.wrapping_sub(known.time);
             if oldest.is_none_or(|known| known.shard == shard || is_older(&known)) {
                 *oldest = Some(Tail { shard, time });
@@ -188,13 +220,13 @@ mod tests {
         }
         tails.show(0, 9, 3, Some(1));
         tails.show(1, 20, 3, Some(4000));
-        for _ in 0..4 {
+        for _ in 0..8 {
             next(&mut search, &tails, &values, Arm::Lru);
         }
         assert_eq!(next(&mut search, &tails, &values, Arm::Lru), Some(20));
         // Another class, whose values are the same: the oldest goes.
         tails.show(1, 7, 30, Some(100));
-        for _ in 0..4 {
+        for _ in 0..8 {
             next(&mut search, &tails, &values, Arm::Learned { theta: 1.0 });
         }
         let arm = Arm::Learned { theta: 1.0 };
@@ -202,7 +234,7 @@ mod tests {
         tails.show(1, 7, 30, None);
         assert_eq!(next(&mut search, &tails, &values, arm), Some(20));
         tails.show(1, 20, 3, Some(9000));
-        for _ in 0..4 {
+        for _ in 0..8 {
             next(&mut search, &tails, &values, arm);
         }
         assert_eq!(next(&mut search, &tails, &values, arm), Some(0));

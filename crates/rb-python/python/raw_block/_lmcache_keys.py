@@ -61,6 +61,23 @@ class KeyCodec:
         form = self._form_of(key)
         return None if form is None else _with_hash(form, key[_HEAD.size : _HEAD.size + key[_HEAD.size - 1]])
 
+    def decode_all(self, keys: Sequence[bytes]) -> list[Any | None]:
+        """As `decode` of each. The keys of a store are mostly alike, and to compare is cheaper than to look up."""
+        decoded: list[Any | None] = []
+        form: Any | None = None
+        head = tail = b""
+        end = length = 0
+        for key in keys:
+            if form is None or len(key) != length or key[: _HEAD.size] != head or key[end:] != tail:
+                form = self._form_of(key)
+                if form is None:
+                    decoded.append(None)
+                    continue
+                length, head, end = len(key), key[: _HEAD.size], _HEAD.size + key[_HEAD.size - 1]
+                tail = key[end:]
+            decoded.append(_with_hash(form, key[_HEAD.size : end]))
+        return decoded
+
     def salt_of(self, key: bytes) -> str | None:
         """The salt alone."""
         form = self._form_of(key)

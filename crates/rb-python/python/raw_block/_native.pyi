@@ -221,6 +221,8 @@ class Store:
         failed."""
     def list(self, cursor: Cursor | None = None, limit: int = 500, *, order: Literal["any", "oldest", "newest"] = "any") -> tuple[builtins.list[tuple[bytes, int, bytes]], Cursor | None]:
         """A page of the entries, as (key, length, metadata), and where the next one begins. `order` counts for the first."""
+    def keys(self, cursor: Cursor | None = None, limit: int = 500, *, order: Literal["any", "oldest", "newest"] = "any") -> tuple[builtins.list[bytes], builtins.list[int], Cursor | None]:
+        """As `list`, without metadata, and keys and lengths apart: several times as fast for large pages."""
     def poll_events(self) -> builtins.list[tuple[str, bytes, int]]:
         """What happened since the last call, with `events=True`: ("evicted" or "dropped", key, length)."""
     def charge(self, length: int) -> int:

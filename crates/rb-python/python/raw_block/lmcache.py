@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from . import _native as native
@@ -30,7 +31,7 @@ __all__ = ["RawBlockAdapter"]
 # Who wrote the values. Changes with the form of keys and metadata.
 _LABEL = b"lmcache 1"
 # A page in the order of age looks at all entries.
-_REPLAY_KEYS = 50_000
+_REPLAY_KEYS = 200_000
 _CHARGES_MAX = 4096
 _SECONDS_FOR_LISTENERS = 1.0
 _IO_DEADLINE_MS_DEFAULT = 30_000
@@ -297,7 +298,7 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
 
     def register_listener(self, listener: Any) -> None:
         """Tells the listener of all keys there are, oldest first, and from then on of what happens."""
-        catching_up = CatchingUp(listener)
+        catching_up = CatchingUp(listener, self._codec.encode)
         with self._order:
             super().register_listener(catching_up)
         with paused():
@@ -309,39 +310,39 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
             # Under `_order`, so that a page is told exactly where it belongs among the notifications.
             with self._order:
                 try:
-                    entries, cursor = self._store.list(cursor, _REPLAY_KEYS, order="oldest")
+                    keys, lengths, cursor = self._store.keys(cursor, _REPLAY_KEYS, order="oldest")
                 except native.Closed:
                     return
-                self._outbox.put(partial(self._replay, catching_up, entries))
+                self._outbox.put(partial(self._replay, catching_up, keys, lengths))
                 if cursor is None:
-                    in_flight = filter(None, map(self._codec.decode, self._ledger.keys_in_flight()))
-                    self._outbox.put(partial(catching_up.end, set(in_flight)))
+                    self._outbox.put(partial(catching_up.end, set(self._ledger.keys_in_flight())))
             self._outbox.deliver()
             if cursor is None:
                 return
 
-    def _replay(self, listener: CatchingUp, entries: Sequence[tuple[bytes, int, bytes]]) -> None:
-        decode, charge = self._codec.decode, self._charges.__getitem__
-        named = [(decode(key), charge(length)) for key, length, _ in entries]
-        known = [(name, size) for name, size in named if name is not None]
-        listener.on_l2_keys_stored([name for name, _ in known], [size for _, size in known])
+    def _replay(self, listener: CatchingUp, keys: list[bytes], lengths: list[int]) -> None:
+        names = self._codec.decode_all(keys)
+        if None in names:
+            known = [at for at, name in enumerate(names) if name is not None]
+            keys, names, lengths = [keys[at] for at in known], [names[at] for at in known], [lengths[at] for at in known]
+        listener.page(keys, names, list(map(self._charges.__getitem__, lengths)))
 
     def _seed(self) -> None:
         """Counts what was recovered."""
         salt_of, charge = self._codec.salt_of, self._charges.__getitem__
-        pages: list[list[tuple[bytes, int, bytes]]] = []
+        pages: list[list[bytes]] = []
         counts: Counter[tuple[str | None, int]] = Counter()
         cursor: native.Cursor | None = None
         while True:
-            entries, cursor = self._store.list(cursor, _REPLAY_KEYS)
-            counts.update([(salt_of(key), length) for key, length, _ in entries])
-            pages.append(entries)
+            keys, lengths, cursor = self._store.keys(cursor, _REPLAY_KEYS)
+            counts.update(zip(map(salt_of, keys), lengths))
+            pages.append(keys)
             if cursor is None:
                 break
         dropped = self._store.poll_events()
         if dropped:
             # By the validation meanwhile, before or after they were counted.
-            counted = {key for page in pages for key, _, _ in page}
+            counted = set(chain.from_iterable(pages))
             counts.subtract([(salt_of(key), length) for _, key, length in dropped if key in counted])
         by_salt: Counter[str] = Counter()
         for (salt, length), count in counts.items():

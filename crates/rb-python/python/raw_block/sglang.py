@@ -227,8 +227,8 @@ class RawBlockHiCache(HiCacheStorage):  # type: ignore[misc]
         store = self._opened()
         cursor: native.Cursor | None = None
         while True:
-            entries, cursor = store.list(cursor, _REMOVED_AT_ONCE)
-            store.remove([key for key, _, _ in entries], unless_locked=False)
+            keys, _, cursor = store.keys(cursor, _REMOVED_AT_ONCE)
+            store.remove(keys, unless_locked=False)
             if cursor is None:
                 return True
 
