@@ -179,6 +179,7 @@ def test_keys_are_reversible(one: ObjectKey) -> None:
     encoded_all = codec.encode(others)
     junk = [b"", encoded_all[0][:-1]]
     assert codec.decode_all([*encoded_all, *junk, *encoded_all]) == [*others, None, None, *others]
+    assert list(codec.salts_of([*junk, *encoded_all])) == [None, None, *(each.cache_salt for each in others)]
 
 
 def test_a_key_without_a_form_fails_alone(adapter: RawBlockAdapter) -> None:
@@ -377,18 +378,19 @@ def test_recovered_keys_are_counted_and_told_oldest_first(path: Path) -> None:
 
 def test_a_key_is_told_once_though_it_is_in_a_page_and_told() -> None:
     told = Listener()
-    listener = CatchingUp(told)
+    listener = CatchingUp(told, lambda keys: [key.encode() for key in keys])
     listener.on_l2_keys_deleted(["a"])  # not yet told of it
     listener.on_l2_keys_stored(["b"], [1])
-    listener.on_l2_keys_stored(["a", "b", "c"], [1, 1, 1])  # a page
+    listener.page([b"a", b"b", b"c"], ["a", "b", "c"], [1, 1, 1], None)
     listener.on_l2_keys_stored(["c"], [1])
-    listener.end({"a"})
+    listener.page([b"d"], ["d"], [1], {b"a"})
     listener.on_l2_keys_stored(["a"], [1])  # its put was under way
     listener.on_l2_keys_deleted(["a", "b"])
     listener.on_l2_keys_stored(["a"], [1])
     assert told.calls == [
         ("stored", ["b"]),
         ("stored", ["a", "c"]),
+        ("stored", ["d"]),
         ("deleted", ["a", "b"]),
         ("stored", ["a"]),
     ]

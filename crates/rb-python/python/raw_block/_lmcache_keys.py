@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -62,21 +62,49 @@ class KeyCodec:
         return None if form is None else _with_hash(form, key[_HEAD.size : _HEAD.size + key[_HEAD.size - 1]])
 
     def decode_all(self, keys: Sequence[bytes]) -> list[Any | None]:
-        """As `decode` of each. The keys of a store are mostly alike, and to compare is cheaper than to look up."""
+        """As `decode` of each."""
         decoded: list[Any | None] = []
-        form: Any | None = None
-        head = tail = b""
-        end = length = 0
+        add, new, cls, start = decoded.append, object.__new__, api.ObjectKey, _HEAD.size
+        form = None
+        fields: dict[str, Any] = {}
+        for key, (its, end) in zip(keys, self._forms_of(keys)):
+            if its is None:
+                add(None)
+                continue
+            if not _PLAIN:
+                add(_with_hash(its, key[start:end]))
+                continue
+            if its is not form:
+                form, fields = its, dict(its.__dict__)
+            made = new(cls)
+            of_made = made.__dict__
+            of_made |= fields
+            of_made["chunk_hash"] = key[start:end]
+            add(made)
+        return decoded
+
+    def salts_of(self, keys: Sequence[bytes]) -> Iterator[str | None]:
+        """As `salt_of` of each."""
+        for form, _ in self._forms_of(keys):
+            yield None if form is None else form.cache_salt
+
+    def _forms_of(self, keys: Sequence[bytes]) -> Iterator[tuple[Any | None, int]]:
+        """The form of each key, and where its hash ends. The keys of a store are mostly alike, and to compare is cheaper
+        than to look up."""
+        start = _HEAD.size
+        same: tuple[Any | None, int] = (None, 0)
+        length, end, head, tail = -1, 0, b"", b""
         for key in keys:
-            if form is None or len(key) != length or key[: _HEAD.size] != head or key[end:] != tail:
+            if len(key) != length or key[:start] != head or key[end:] != tail:
                 form = self._form_of(key)
                 if form is None:
-                    decoded.append(None)
+                    length = -1
+                    yield None, 0
                     continue
-                length, head, end = len(key), key[: _HEAD.size], _HEAD.size + key[_HEAD.size - 1]
+                length, head, end = len(key), key[:start], start + key[start - 1]
                 tail = key[end:]
-            decoded.append(_with_hash(form, key[_HEAD.size : end]))
-        return decoded
+                same = (form, end)
+            yield same
 
     def salt_of(self, key: bytes) -> str | None:
         """The salt alone."""
@@ -145,7 +173,8 @@ def _made(form: Any, chunk_hash: bytes) -> Any:
     return dataclasses.replace(form, chunk_hash=chunk_hash)
 
 
-_with_hash = _copied if _is_plain() else _made
+_PLAIN = _is_plain()
+_with_hash = _copied if _PLAIN else _made
 
 
 class Layouts:

@@ -22,19 +22,21 @@ class CatchingUp(L2AdapterListener):  # type: ignore[misc]
         self._in_pages = True
         self._told: set[bytes] = set()
 
-    def page(self, encoded: Sequence[bytes], keys: Sequence[Any], sizes: Sequence[int]) -> None:
-        """Tells of existing keys."""
-        these = set(encoded)
-        if not self._told.isdisjoint(these):
-            new = [at for at, key in enumerate(encoded) if key not in self._told]
+    def page(
+        self, encoded: Sequence[bytes], keys: Sequence[Any], sizes: Sequence[int], in_flight: set[bytes] | None
+    ) -> None:
+        """Tells of existing keys. With the last page come the keys of which a put was under way then: of a key that was
+        in a page, a store may be told late only if it is one of these."""
+        told = self._told
+        if not told.isdisjoint(encoded):
+            new = [at for at, key in enumerate(encoded) if key not in told]
             keys, sizes = [keys[at] for at in new], [sizes[at] for at in new]
-        self._told |= these
+        if in_flight is None:
+            told.update(encoded)
+        else:
+            self._in_pages = False
+            self._told = (told & in_flight) | in_flight.intersection(encoded)
         self._pass_on(self._listener.on_l2_keys_stored, keys, sizes)
-
-    def end(self, in_flight: set[bytes]) -> None:
-        """The pages have ended. Of a key that was in one, a store may be told late only if a put was under way then."""
-        self._in_pages = False
-        self._told &= in_flight
 
     def on_l2_keys_stored(self, keys: Sequence[Any], sizes: Sequence[int]) -> None:
         told = self._told

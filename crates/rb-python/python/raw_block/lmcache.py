@@ -313,19 +313,20 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
                     keys, lengths, cursor = self._store.keys(cursor, _REPLAY_KEYS, order="oldest")
                 except native.Closed:
                     return
-                self._outbox.put(partial(self._replay, catching_up, keys, lengths))
-                if cursor is None:
-                    self._outbox.put(partial(catching_up.end, set(self._ledger.keys_in_flight())))
+                in_flight = set(self._ledger.keys_in_flight()) if cursor is None else None
+                self._outbox.put(partial(self._replay, catching_up, keys, lengths, in_flight))
             self._outbox.deliver()
             if cursor is None:
                 return
 
-    def _replay(self, listener: CatchingUp, keys: list[bytes], lengths: list[int]) -> None:
+    def _replay(
+        self, listener: CatchingUp, keys: list[bytes], lengths: list[int], in_flight: set[bytes] | None
+    ) -> None:
         names = self._codec.decode_all(keys)
         if None in names:
             known = [at for at, name in enumerate(names) if name is not None]
             keys, names, lengths = [keys[at] for at in known], [names[at] for at in known], [lengths[at] for at in known]
-        listener.page(keys, names, list(map(self._charges.__getitem__, lengths)))
+        listener.page(keys, names, list(map(self._charges.__getitem__, lengths)), in_flight)
 
     def _seed(self) -> None:
         """Counts what was recovered."""
@@ -335,7 +336,7 @@ class RawBlockAdapter(L2AdapterInterface):  # type: ignore[misc]
         cursor: native.Cursor | None = None
         while True:
             keys, lengths, cursor = self._store.keys(cursor, _REPLAY_KEYS)
-            counts.update(zip(map(salt_of, keys), lengths))
+            counts.update(zip(self._codec.salts_of(keys), lengths))
             pages.append(keys)
             if cursor is None:
                 break
