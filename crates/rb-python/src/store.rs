@@ -522,15 +522,12 @@ impl Store {
         Ok(count)
     }
 
-    /// Returns the length of each value, -1 for a miss.
+    /// Returns the length of each value, -1 where there is none. Not a lookup: the eviction policy does not see it.
     fn lengths(&self, py: Python<'_>, keys: Vec<PyBackedBytes>) -> PyResult<Vec<i64>> {
         self.check()?;
-        let lengths = |keys: &[&[u8]]| {
-            let pins = self.store.lookup_and_pin(keys);
-            let length = |pin: &Option<Pin>| pin.as_ref().map_or(-1, |pin| pin.len() as i64);
-            pins.iter().map(length).collect()
-        };
-        Ok(lookup(py, &keys, lengths))
+        let lengths = lookup(py, &keys, |keys| self.store.lengths_of_many(keys));
+        let length = |length: Option<usize>| length.map_or(-1, |length| length as i64);
+        Ok(lengths.into_iter().map(length).collect())
     }
 
     /// Removes keys and returns the length of each value, -1 where there was none, -2 where it is locked, -3 where the

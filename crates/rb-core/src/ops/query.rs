@@ -177,6 +177,26 @@ pub(crate) fn touch_many(inner: &Inner, keys: &[&[u8]], hints: Hints) -> Vec<boo
     presence(inner, keys, hints, Purpose::Touch)
 }
 
+/// Returns the length of each value; `None` if there is none. No lookup: neither recency nor the policy learns of it.
+pub(crate) fn lengths_of_many(inner: &Inner, keys: &[&[u8]]) -> Vec<Option<usize>> {
+    let mut lengths = vec![None; keys.len()];
+    let Ok(_pass) = inner.enter() else {
+        return lengths;
+    };
+    let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
+    let mut expiry = Expiry::new(inner);
+    for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
+        let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
+        for at in group.positions {
+            expiry.apply(&mut shard, hashes[at], keys[at]);
+            let found = shard.get(hashes[at], keys[at]);
+            lengths[at] = found.map(|located| located.payload_len as usize);
+        }
+    }
+    expiry.notify();
+    lengths
+}
+
 /// Looks up each key without a lease, and returns whether it exists.
 fn presence(inner: &Inner, keys: &[&[u8]], hints: Hints, purpose: Purpose) -> Vec<bool> {
     let mut found = vec![false; keys.len()];

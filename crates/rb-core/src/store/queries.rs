@@ -41,6 +41,26 @@ impl Store {
         self.hinted(Hints::new()).contains_many(keys)
     }
 
+    /// Returns the length of each value in bytes; `None` for a key without an entry, and for all if the store is closed.
+    ///
+    /// Unlike [`Store::contains_many`], it does not count as a lookup: the eviction policy does not see it. It is for
+    /// programs that keep their own account of what the store has.
+    ///
+    /// ```
+    /// # use rb_core::{ClassRequest, FormatOptions, Share, Store, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let class = ClassRequest { slot_bytes: 64 << 10, share: Share::Slots(16) };
+    /// # let options = FormatOptions::new(dir.path().join("cache"), vec![class]);
+    /// # let store = Store::open_or_create(&options, StoreOptions::default())?;
+    /// store.put(b"a", b"one")?;
+    /// assert_eq!(store.lengths_of_many(&[b"a", b"b"]), [Some(3), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn lengths_of_many(&self, keys: &[&[u8]]) -> Vec<Option<usize>> {
+        query::lengths_of_many(self.inner(), keys)
+    }
+
     /// The number of leading keys that have an entry, up to the first key without one.
     ///
     /// ```

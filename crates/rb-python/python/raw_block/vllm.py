@@ -54,6 +54,13 @@ class _Job(NamedTuple):
 
 
 @dataclass
+class _Hit:
+    """The last chunk that a request found."""
+
+    name: Any
+
+
+@dataclass
 class _Failed:
     """Chunks that a request could not load. To that request they are not there, or it would try for ever."""
 
@@ -110,11 +117,17 @@ class RawBlockTier(SecondaryTierManager):  # type: ignore[misc]
         return RequestOffloadingContext()
 
     def lookup(self, key: Any, req_context: Any) -> Any:
-        """Answered at once, as all keys are in memory. Never says that the host shall ask again."""
+        """Answered at once, as all keys are in memory. Never says that the host shall ask again.
+
+        vLLM asks for one chunk after the other, up to the first miss. A policy that learns sees chunks of a request
+        together, when they are loaded and before they are stored."""
         failed = req_context.get_state(_Failed)
         if failed is not None and key in failed.names or self._is_stuck(self._gets):
             return LookupResult.MISS
-        return LookupResult.HIT if self._store.contains([self._prefix + key])[0] else LookupResult.MISS
+        if self._store.lengths([self._prefix + key])[0] < 0:
+            return LookupResult.MISS
+        req_context.set_state(_Hit(key))
+        return LookupResult.HIT
 
     def touch(self, keys: Collection[Any], req_context: Any) -> None:
         if not self._closed:
@@ -126,6 +139,9 @@ class RawBlockTier(SecondaryTierManager):  # type: ignore[misc]
         hints = hints_of(job_metadata.req_context)
 
         def put(keys: list[bytes], spans: list[tuple[int, int]]) -> int:
+            last = job_metadata.req_context.get_state(_Hit)
+            # The chain that these chunks continue.
+            self._store.contains(keys if last is None else [self._prefix + last.name, *keys])
             if self._ledger is not None:
                 # Before the store knows: from here on, deletions of these keys wait for the end of the batch.
                 self._ledger.begin(keys)
@@ -262,7 +278,8 @@ class RawBlockTier(SecondaryTierManager):  # type: ignore[misc]
         )
 
     def _lengths_of(self, keys: list[bytes]) -> list[int]:
-        return [self.block_size_bytes if here else -1 for here in self._store.contains(keys)]
+        # Not a lookup, of which the eviction policy would learn that evicted chunks are wanted again.
+        return self._store.lengths(keys)
 
     @classmethod
     def build_metric_definitions(cls, extra_config: dict[str, Any]) -> dict[str, Any]:
