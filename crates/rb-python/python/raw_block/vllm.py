@@ -98,6 +98,7 @@ class RawBlockTier(SecondaryTierManager):  # type: ignore[misc]
         )
         if direct_off is not None:
             _logger.info("raw_block: chunks are copied: %s", direct_off)
+        self._learns = config.policy == "learned"
         self._deadline = (config.io_deadline_ms or _IO_DEADLINE_MS_DEFAULT) / 1000
         self._closed = False
         self._puts: dict[int, _Job] = {}
@@ -139,9 +140,10 @@ class RawBlockTier(SecondaryTierManager):  # type: ignore[misc]
         hints = hints_of(job_metadata.req_context)
 
         def put(keys: list[bytes], spans: list[tuple[int, int]]) -> int:
-            last = job_metadata.req_context.get_state(_Hit)
-            # The chain that these chunks continue.
-            self._store.contains(keys if last is None else [self._prefix + last.name, *keys])
+            if self._learns:
+                # The chain that these chunks continue.
+                last = job_metadata.req_context.get_state(_Hit)
+                self._store.contains(keys if last is None else [self._prefix + last.name, *keys])
             if self._ledger is not None:
                 # Before the store knows: from here on, deletions of these keys wait for the end of the batch.
                 self._ledger.begin(keys)
