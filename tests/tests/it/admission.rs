@@ -1,7 +1,7 @@
 //! Tests of admission: puts that the policy or the write budget refuses, and what both save for the next session.
 
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +23,8 @@ const DAY: Duration = Duration::from_hours(24);
 struct Picky {
     /// Keys that are admitted before one is refused.
     patience: Arc<AtomicU64>,
+    /// True if one refusal is enough: all later keys are admitted.
+    forgives: Arc<AtomicBool>,
     /// The states that the sessions found.
     found: Arc<Mutex<Vec<Vec<u8>>>>,
     /// The lengths of the batches that were judged.
@@ -62,6 +64,9 @@ impl SharedPolicy for Picky {
             .iter()
             .take_while(|_| self.patience.fetch_update(order, order, take).is_ok())
             .count();
+        if admitted < hashes.len() && self.forgives.load(order) {
+            self.admit(u64::MAX);
+        }
         Admitted {
             worth: admitted,
             written: hashes.len(),
@@ -444,6 +449,36 @@ fn no_day_has_more_writes_than_the_budget() {
     let store = with_budget(&crashed, &clock, 10);
     let spent = store.stats().budget.unwrap().spent_bytes;
     assert!(spent >= 8192, "{spent}");
+}
+
+/// A refusal in one part of a batch ends the next parts, too, whatever the policy thinks of their keys: they are worth
+/// nothing without the refused one. The test above cannot tell, because its policy refuses everything from then on.
+#[test]
+fn a_refusal_ends_the_parts_that_follow() {
+    for is_async in [false, true] {
+        for mode in [PutMode::Replace, PutMode::KeepExisting] {
+            let policy = Picky::default();
+            let sim = Sim::new(8);
+            let store = sim.open_with(|options| {
+                options.policy = Some(Arc::new(policy.clone()));
+                // Parts of four values.
+                options.buffer_bytes = Some(64 << 10);
+            });
+            let old: Vec<_> = (0..8).map(key).collect();
+            put_all(&store, &old, PutMode::Replace, false);
+            store.sync().unwrap();
+            policy.admit(1);
+            policy.forgives.store(true, Ordering::Relaxed);
+            let new: Vec<_> = (100..108).map(key).collect();
+            let answers = put_all(&store, &new, mode, is_async);
+            assert_eq!(answers[0], PutOutcome::Inserted, "{is_async}, {mode:?}");
+            assert_eq!(
+                answers[1..],
+                [PutOutcome::NotAdmitted; 7],
+                "{is_async}, {mode:?}"
+            );
+        }
+    }
 }
 
 /// With a budget that is enough, the policy refuses as it does without one: where something would be evicted, and not once
