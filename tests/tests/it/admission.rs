@@ -451,8 +451,8 @@ fn no_day_has_more_writes_than_the_budget() {
     assert!(spent >= 8192, "{spent}");
 }
 
-/// A refusal in one part of a batch ends the next parts, too, whatever the policy thinks of their keys: they are worth
-/// nothing without the refused one. The test above cannot tell, because its policy refuses everything from then on.
+/// A refusal in one part of a batch ends the parts that follow, also if the policy would admit their keys: they are worth
+/// nothing without the refused one. The policy of the first test refuses all from then on, so that test passed without it.
 #[test]
 fn a_refusal_ends_the_parts_that_follow() {
     for is_async in [false, true] {
