@@ -11,7 +11,6 @@ use rb_index::PutMode;
 use crate::core::inner::Inner;
 use crate::ops::locking::have_entries;
 use crate::ops::put_plan::PlannedPut;
-use crate::simulator::SwitchPoint;
 
 /// The admission of a part of a batch.
 pub(crate) struct Admission<'a> {
@@ -43,7 +42,6 @@ impl<'a> Admission<'a> {
             // unjudged, because nothing is known of their keys.
             PutMode::Replace => vec![false; wanted.len()],
         };
-        inner.switch(SwitchPoint::PutJudged);
         Admission {
             inner,
             wanted,

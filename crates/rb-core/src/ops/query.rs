@@ -184,16 +184,10 @@ pub(crate) fn lengths_of_many(inner: &Inner, keys: &[&[u8]]) -> Vec<Option<usize
         return lengths;
     };
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
-    let mut expiry = Expiry::new(inner);
-    for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
-        let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
-        for at in group.positions {
-            expiry.apply(&mut shard, hashes[at], keys[at]);
-            let found = shard.get(hashes[at], keys[at]);
-            lengths[at] = found.map(|located| located.payload_len as usize);
-        }
-    }
-    expiry.notify();
+    visit_each(inner, keys, &hashes, |shard, at| {
+        let found = shard.get(hashes[at], keys[at]);
+        lengths[at] = found.map(|located| located.payload_len as usize);
+    });
     lengths
 }
 
@@ -225,21 +219,32 @@ fn each(
         return Notes::default();
     };
     let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(key)).collect();
-    inner.prefetch(&hashes);
     let mut judging = Judging::new(inner, &hashes);
+    visit_each(inner, keys, &hashes, |shard, at| {
+        if let Some(note) = visit(shard, at, hashes[at], batch.at(at)) {
+            judging.found(at, note);
+        }
+    });
+    judging.judge(inner, batch, purpose)
+}
+
+/// Visits each key under its shard's lock, and drops its entry before if its time is over.
+fn visit_each(
+    inner: &Inner,
+    keys: &[&[u8]],
+    hashes: &[u64],
+    mut visit: impl FnMut(&mut ShardGuard<'_>, usize),
+) {
+    inner.prefetch(hashes);
     let mut expiry = Expiry::new(inner);
     for group in by_shard(keys.len(), |at| inner.index.shard_of(hashes[at])) {
         let mut shard = inner.index.lock(group.shard, LockPurpose::Operation);
         for at in group.positions {
             expiry.apply(&mut shard, hashes[at], keys[at]);
-            if let Some(note) = visit(&mut shard, at, hashes[at], batch.at(at)) {
-                judging.found(at, note);
-            }
+            visit(&mut shard, at);
         }
     }
-    let notes = judging.judge(inner, batch, purpose);
     expiry.notify();
-    notes
 }
 
 /// Entries copied per hold of a shard's lock.

@@ -84,6 +84,7 @@ pub(crate) fn take_slots(
         needy.retain(|&at| !matches!(taken[at], Taken::Exists(_)));
     }
     let mut admission = Admission::new(inner, wanted, &needy, mode, ended.get());
+    inner.switch(SwitchPoint::PutJudged);
     let mut slots: Vec<Option<SlotIds>> = vec![None; wanted.len()];
     for class in 0..inner.geometry.classes() as u8 {
         // In key order: if slots run out the last keys fail, and neighbours in the batch become
