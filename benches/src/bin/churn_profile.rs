@@ -2,7 +2,7 @@
 //! slots. `cargo run --release -p rb-bench --bin churn_profile -- /dev/shm/store [--gib N]`
 //!
 //! The file is made for each case. Values are put until ten times the capacity has been
-//! written. Then, over one more capacity:
+//! offered. Then, over one more capacity:
 //!
 //! * `payload_ratio`: bytes of live values by the bytes that all slots hold, on average;
 //! * `bound_ratio`: what it would be if no slot were ever free: the values' own rounding;
@@ -12,12 +12,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use rb_bench::{Draws, key};
+use rb_core::policy::Learned;
 use rb_core::{
-    ClassRequest, FormatOptions, Payload, Put, PutOptions, Share, Store, StoreOptions, format,
+    ClassRequest, FormatOptions, Payload, Put, PutOptions, PutOutcome, Share, Store, StoreOptions,
+    format,
 };
 use rb_io::Arena;
 use serde_json::{Value as Json, json};
@@ -27,6 +30,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const MIB: usize = 1 << 20;
 const LONGEST: usize = 100 * MIB;
 
+#[derive(Clone, Copy, ValueEnum)]
+enum PolicyName {
+    Lru,
+    Learned,
+}
+
 #[derive(Parser)]
 #[command(about = "Measure how full a changing store stays")]
 struct Args {
@@ -35,7 +44,10 @@ struct Args {
     /// Capacity in GiB
     #[arg(long, default_value_t = 2)]
     gib: u64,
-    /// How often the capacity is written before the measurement
+    /// The policy: lru or learned, which refuses some puts
+    #[arg(long, default_value = "lru")]
+    policy: PolicyName,
+    /// How often the capacity is offered before the measurement
     #[arg(long, default_value_t = 10)]
     turnovers: usize,
 }
@@ -98,24 +110,35 @@ fn measure(args: &Args, case: &str, slot_bytes: usize, lengths: Lengths) -> Resu
         .fill(0xA7);
     let options = StoreOptions {
         arenas: vec![arena.clone()],
+        policy: match args.policy {
+            PolicyName::Lru => None,
+            PolicyName::Learned => Some(Arc::new(Learned::default())),
+        },
         ..StoreOptions::default()
     };
     let store = Store::open(args.path.clone(), options)?;
     let capacity = (slots * slot_bytes as u64) as usize;
-    let (mut draws, mut number, mut written) = (Draws::new(1), 0, 0);
+    let (mut draws, mut number, mut offered) = (Draws::new(1), 0, 0);
+    let mut refused = 0_u64;
     let (mut latencies, mut per_mib) = (Vec::new(), Vec::new());
     let (mut payload, mut bound, mut samples) = (0.0, 0.0, 0.0);
-    while written < (args.turnovers + 1) * capacity {
+    while offered < (args.turnovers + 1) * capacity {
         let (len, name) = (lengths(&mut draws), key(number));
         let put = Put {
             payload: Payload::Loan(arena.lend(0, len)?),
             ..Put::new(&name, &[])
         };
+        // As hosts do before they put: a policy that learns sees what is missing.
+        drop(store.lookup_and_pin(&[&name]));
         let start = Instant::now();
-        store.put_many(vec![put], PutOptions::default()).remove(0)?;
+        let outcome = store.put_many(vec![put], PutOptions::default()).remove(0)?;
+        (number, offered) = (number + 1, offered + len);
+        if outcome == PutOutcome::NotAdmitted {
+            refused += 1;
+            continue;
+        }
         let micros = start.elapsed().as_secs_f64() * 1e6;
-        (number, written) = (number + 1, written + len);
-        if written > args.turnovers * capacity {
+        if offered > args.turnovers * capacity {
             latencies.push(micros);
             per_mib.push(micros * MIB as f64 / len as f64);
             // A look at all entries takes a while, so not after each put.
@@ -137,6 +160,7 @@ fn measure(args: &Args, case: &str, slot_bytes: usize, lengths: Lengths) -> Resu
         "case": case,
         "puts": latencies.len(),
         "evictions": evictions,
+        "refused_ratio": refused as f64 / number as f64,
         "payload_ratio": payload / samples,
         "bound_ratio": bound / samples,
         "of_bound": payload / bound,

@@ -15,6 +15,7 @@ fn made(bar: ProgressBar) -> ProgressBar {
 }
 
 /// Writes something else to standard error, with the bar out of its way.
+#[cfg(feature = "tracing")]
 pub(crate) fn suspended(write: impl FnOnce()) {
     let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match last.and_then(|last| last.upgrade()) {

@@ -109,7 +109,8 @@ impl Scrub {
 }
 
 /// A lifetime class of values. Values of a class are likely to be replaced at about the same time, so a device with
-/// placement ids keeps them together. The caller defines the meaning of each number.
+/// placement ids keeps them together. The caller defines the meaning of each number, or leaves it to the policy, whose
+/// class 0 is for the shortest lifetime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lifetime(pub u8);
 
@@ -122,7 +123,7 @@ pub struct Placement {
     /// Id of the log, checkpoint bases and all other metadata; `None` writes them without an id.
     pub metadata: Option<PlacementId>,
     /// Id of the values of each [`Lifetime`], starting with class 0. If empty, values are written without an id and their
-    /// class is ignored.
+    /// class is ignored. The policy uses the first four at most.
     pub lifetimes: Vec<PlacementId>,
 }
 
@@ -311,8 +312,9 @@ pub struct PutOptions {
     pub mode: PutMode,
     /// Durability of this batch; `None` uses that of the store.
     pub durability: Option<Durability>,
-    /// Lifetime class of the values, less than the number of [`Placement::lifetimes`] unless that is 0.
-    pub lifetime: Lifetime,
+    /// Lifetime class of the values, less than the number of [`Placement::lifetimes`] unless that is 0. `None` lets the
+    /// policy choose a class for each value; with LRU it is 0.
+    pub lifetime: Option<Lifetime>,
     /// Knowledge of the caller about the batch, for the eviction policy.
     pub hints: Hints,
 }
@@ -322,7 +324,7 @@ impl Default for PutOptions {
         PutOptions {
             mode: PutMode::Replace,
             durability: None,
-            lifetime: Lifetime::default(),
+            lifetime: None,
             hints: Hints::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! Words and numbers of Python's keyword arguments as options.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rb_core::policy::{Learned, PolicyFactory};
 use rb_core::{
-    ClassRequest, Durability, EngineKind, OnLostMetadata, Scrub, Share, StoreUuid, Validate,
+    ClassRequest, Durability, EngineKind, OnLostMetadata, Placement, PlacementId, Scrub, Share,
+    StoreUuid, Validate,
 };
 
 /// One of several words.
@@ -66,6 +67,18 @@ pub(crate) fn write_budget(per_day: Option<u64>) -> PyResult<Option<NonZeroU64>>
         PyValueError::new_err("write_budget_per_day=0: at least 1, or None for no budget")
     })?;
     Ok(Some(per_day))
+}
+
+pub(crate) fn placement(metadata: Option<u16>, lifetimes: Option<Vec<u16>>) -> PyResult<Placement> {
+    let id = |number| {
+        let id = NonZeroU16::new(number).map(PlacementId);
+        id.ok_or_else(|| PyValueError::new_err("placement id 0: ids begin with 1"))
+    };
+    let lifetimes = lifetimes.unwrap_or_default().into_iter();
+    Ok(Placement {
+        metadata: metadata.map(id).transpose()?,
+        lifetimes: lifetimes.map(id).collect::<PyResult<_>>()?,
+    })
 }
 
 pub(crate) fn scrub(bytes_per_second: Option<u64>) -> PyResult<Option<Scrub>> {

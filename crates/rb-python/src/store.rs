@@ -224,7 +224,7 @@ impl Store {
         queue_depth=256, queues=8, buffer_bytes=None, durability="interval", sync_interval_ms=50,
         validate="background", scrub_bytes_per_second=None, discard_freed=false, on_lost_metadata="empty",
         io_deadline_ms=30_000, direct_min=None, slot_bytes=None, label=None, uuid=None, shards=None,
-        policy="lru", write_budget_per_day=None, events=false, monitor=true))]
+        policy="lru", write_budget_per_day=None, placement_metadata=None, placement_lifetimes=None, events=false, monitor=true))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     #[expect(
         clippy::fn_params_excessive_bools,
@@ -255,6 +255,8 @@ impl Store {
         shards: Option<u32>,
         policy: &str,
         write_budget_per_day: Option<u64>,
+        placement_metadata: Option<u16>,
+        placement_lifetimes: Option<Vec<u16>>,
         events: bool,
         monitor: bool,
     ) -> PyResult<Store> {
@@ -284,6 +286,7 @@ impl Store {
             validate: options::validate(validate)?,
             scrub: options::scrub(scrub_bytes_per_second)?,
             discard_freed,
+            placement: options::placement(placement_metadata, placement_lifetimes)?,
             on_lost_metadata: options::on_lost_metadata(on_lost_metadata)?,
             expected: Expected {
                 slot_bytes: slot_bytes.unwrap_or_default(),

@@ -39,6 +39,9 @@ def test_an_unknown_key_is_named_with_the_nearest() -> None:
         ("path", ["a", "b"]),
         ("slot_bytes", [[1]]),
         ("placement", {"policy": "salt_rank"}),
+        ("placement", {"lifetime": [1]}),
+        ("placement", {"lifetimes": [0]}),
+        ("placement", {"lifetimes": 2}),
         ("io_deadline_ms", 120_001),
     ],
 )
@@ -57,6 +60,15 @@ def test_sizes() -> None:
     assert parse({"path": "x", "bytes": "5TB"}, host="test").bytes == 5 * 10**12
     assert parse({"path": "x", "bytes": "64M"}, host="test").bytes == 64 * MIB
     assert parse({"path": "x", "slot_bytes": [["1MiB", 3], [4096, 1]]}, host="test").slot_bytes == ((MIB, 3), (4096, 1))
+
+
+def test_placement_ids_reach_the_store(tmp_path: Path) -> None:
+    ids = {"metadata": 1, "lifetimes": [2, 3]}
+    parsed = parse({"path": "x", "placement": ids}, host="test")
+    assert (parsed.placement_metadata, parsed.placement_lifetimes) == (1, (2, 3))
+    # A file has none.
+    with pytest.raises(ValueError, match="placement id 1 for metadata"):
+        open_test(tmp_path / "store", placement=ids)
 
 
 def test_names_of_raw_block_are_read_with_a_warning_each(caplog: pytest.LogCaptureFixture) -> None:

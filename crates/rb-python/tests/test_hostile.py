@@ -114,7 +114,7 @@ OPTIONS = (
     *("engine", "memory", "read_only", "start_empty", "force", "queue_depth", "queues", "buffer_bytes", "durability"),
     *("sync_interval_ms", "validate", "scrub_bytes_per_second", "discard_freed", "on_lost_metadata", "io_deadline_ms"),
     *("direct_min", "slot_bytes", "label", "uuid", "shards", "events", "monitor"),
-    *("policy", "write_budget_per_day"),
+    *("policy", "write_budget_per_day", "placement_metadata", "placement_lifetimes"),
 )
 
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rb_core::policy::{Learned, PolicyFactory};
 use rb_core::{
     Background, FormatOptions, OnLostMetadata, SeededRandom, Store, StoreOptions, Superblock,
     Validate, format,
@@ -34,17 +35,25 @@ pub(super) struct Sample {
     pub(super) log_end: LogPosition,
 }
 
-/// Returns the samples: a freshly formatted device, one that was closed cleanly, one that crashed.
-pub(super) fn samples() -> &'static [Sample; 3] {
-    static SAMPLES: OnceLock<[Sample; 3]> = OnceLock::new();
+/// Returns the samples: a freshly formatted device, one that was closed cleanly, one that crashed, and one that was
+/// closed with a policy that had learned.
+pub(super) fn samples() -> &'static [Sample; 4] {
+    static SAMPLES: OnceLock<[Sample; 4]> = OnceLock::new();
     SAMPLES.get_or_init(|| {
-        let crashed = used(false);
+        let lru = || None;
         [
-            Sample::of(&formatted()),
-            Sample::of(&used(true)),
-            Sample::of(&crashed),
+            formatted(),
+            used(true, lru),
+            used(false, lru),
+            used(true, || Some(learned())),
         ]
+        .map(|device| Sample::of(&device))
     })
+}
+
+/// Returns the policy that saves what it has learned.
+pub(super) fn learned() -> Arc<dyn PolicyFactory> {
+    Arc::new(Learned::default())
 }
 
 pub(super) fn key(number: u8) -> Vec<u8> {
@@ -98,9 +107,13 @@ fn formatted() -> Arc<MemDevice> {
     device
 }
 
-fn used(closed: bool) -> Arc<MemDevice> {
+fn used(closed: bool, policy: fn() -> Option<Arc<dyn PolicyFactory>>) -> Arc<MemDevice> {
     let device = formatted();
-    let store = open(&device, options()).expect("a new store opens");
+    let options = StoreOptions {
+        policy: policy(),
+        ..options()
+    };
+    let store = open(&device, options).expect("a new store opens");
     let put = |number, version| {
         store
             .put(&key(number), &value(number, version))
@@ -109,6 +122,9 @@ fn used(closed: bool) -> Arc<MemDevice> {
     };
     let checkpoint = || store.checkpoint().expect("memory takes a checkpoint");
     (0..6).for_each(|number| put(number, 0));
+    for number in 0..KEYS {
+        store.get(&key(number)).expect("memory takes a get");
+    }
     checkpoint();
     (3..8).for_each(|number| put(number, 1));
     checkpoint();

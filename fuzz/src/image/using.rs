@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rb_core::{Durability, OnLostMetadata, Store, StoreOptions, Validate};
+use rb_core::{Durability, OnLostMetadata, PutOutcome, Store, StoreOptions, Validate};
 use rb_testkit::MemDevice;
 
-use super::sample::{KEYS, VERSIONS, key, open, options, value};
+use super::sample::{KEYS, VERSIONS, key, learned, open, options, value};
 
 /// Opens the device, uses it if that works, closes it and opens it again.
 ///
@@ -72,7 +72,8 @@ fn chosen(choice: u8) -> StoreOptions {
         },
         read_only: choice & READ_ONLY != 0,
         start_empty: choice & 0x30 == 0x30,
-        shards: Some(1 << (choice >> 6)),
+        shards: Some(if choice & 0x40 == 0 { 4 } else { 1 }),
+        policy: (choice & 0x80 != 0).then(learned),
         durability: match choice & 0x10 {
             0 => Durability::Interval,
             _ => Durability::EachBatch,
@@ -123,9 +124,15 @@ impl User {
                 let version = self.next_version;
                 self.next_version = 4 + (version + 1) % 4;
                 let bytes = value(number, version);
-                if let Ok(done) = self.store.put(&key(number), &bytes) {
-                    assert!(done.is_written(), "no one else puts key {number}");
-                    assert_eq!(self.get(number), Some(Some(bytes)), "key {number} was put");
+                match self.store.put(&key(number), &bytes) {
+                    Ok(PutOutcome::NotAdmitted) => {
+                        assert_eq!(self.get(number), Some(None), "key {number} is refused");
+                    }
+                    Ok(done) => {
+                        assert!(done.is_written(), "no one else puts key {number}");
+                        assert_eq!(self.get(number), Some(Some(bytes)), "key {number} was put");
+                    }
+                    Err(_) => {}
                 }
             }
             6 | 7 => {

@@ -22,6 +22,9 @@ struct Args {
     /// Initial contents: empty, one or both; each by default.
     #[arg(long)]
     initial: Option<Initial>,
+    /// Use a policy that refuses what it would have to evict for, instead of LRU.
+    #[arg(long)]
+    refuses: bool,
     /// Time limit in seconds; the search may stop incomplete.
     #[arg(long)]
     seconds: Option<u64>,
@@ -71,6 +74,7 @@ fn work(args: &Args) -> Result<(bool, String), String> {
         let config = Config {
             operations: args.among.clone(),
             initial,
+            refuses: args.refuses,
         };
         let (wrong, story) = repeat(&Repeat {
             config,
@@ -94,6 +98,7 @@ fn work(args: &Args) -> Result<(bool, String), String> {
             false => args.among.clone(),
         },
         initial: args.initial,
+        refuses: args.refuses,
         seed: args.seed,
         part: args.part.unwrap_or(Part::WHOLE),
         time: args.seconds.map(Duration::from_secs),

@@ -130,7 +130,7 @@ fn put(store: &rb_core::Store, batch: &[Entry], class: u8) -> Result<(), String>
         .map(|(name, value)| Put::new(name, value))
         .collect();
     let options = PutOptions {
-        lifetime: Lifetime(class),
+        lifetime: Some(Lifetime(class)),
         ..PutOptions::default()
     };
     for answer in store.put_many(puts, options) {

@@ -22,7 +22,7 @@ use super::digest::digest;
 use super::images::{Kept, Spots};
 use super::log::read_log;
 use super::oracle::{ABSENT, Candidate, Legal, Version};
-use super::prepared::open;
+use super::prepared::{Policy, open};
 use super::values::{all_slots, name, number, value};
 
 /// One metadata in this many is used after it was checked, and crashes again.
@@ -198,7 +198,8 @@ impl Checker<'_> {
         let check = || {
             let image = spots.image(&kept);
             let recovered = self.recover(&image, looked)?;
-            let store = open(&image.device(), false, None).map_err(|why| why.to_string())?;
+            let store =
+                open(&image.device(), Policy::default(), None).map_err(|why| why.to_string())?;
             for (key, entry) in recovered.entries.iter().enumerate() {
                 let parts = match entry {
                     Some(entry) => self.read(spots, &kept, key, entry, looked)?,
@@ -232,7 +233,8 @@ impl Checker<'_> {
     fn open(&self, image: &CrashImage, metadata: u64) -> Result<Recovered, String> {
         let checksums = read_log(image, self.layout)?;
         let device = image.device();
-        let store = open(&device, false, None).map_err(|why| format!("it does not open: {why}"))?;
+        let store = open(&device, Policy::default(), None)
+            .map_err(|why| format!("it does not open: {why}"))?;
         self.reads_only(&device, 0, &[])?;
         let report = store.recovery();
         if let Some(lost) = &report.lost_metadata {
@@ -293,7 +295,7 @@ impl Checker<'_> {
         looked.contents += 1;
         let found = shielded(|| {
             let device = spots.image(kept).device();
-            let store = open(&device, false, None).map_err(|why| why.to_string())?;
+            let store = open(&device, Policy::default(), None).map_err(|why| why.to_string())?;
             let opened = device.log().len();
             let found = get(&store, key)?;
             self.reads_only(&device, opened, &slots)?;
@@ -335,7 +337,7 @@ fn goes_on(device: &Arc<MemDevice>, store: Store, large: bool) -> Result<(), Str
     put.map_err(|why| format!("it cannot be used: {why}"))?;
     let crashed = device.crash();
     drop(store);
-    let again = open(&crashed, false, None);
+    let again = open(&crashed, Policy::default(), None);
     let again = again.map_err(|why| format!("it does not open a second time: {why}"))?;
     match get(&again, 0)? {
         Some((found, _)) if found == version => Ok(()),

@@ -178,11 +178,13 @@ pub struct Config {
     pub initial: Initial,
     /// The operations.
     pub operations: Vec<Operation>,
+    /// True if the policy refuses what it would have to evict for.
+    pub refuses: bool,
 }
 
 impl Config {
     /// Returns all configurations of `count` operations of `among`. The order of the operations does not matter.
-    pub(super) fn all(count: usize, among: &[Operation]) -> Vec<Config> {
+    pub(super) fn all(count: usize, among: &[Operation], refuses: bool) -> Vec<Config> {
         let mut multisets: Vec<Vec<usize>> = vec![Vec::new()];
         for _ in 0..count {
             let longer = multisets.iter().flat_map(|chosen| {
@@ -196,6 +198,7 @@ impl Config {
             let chosen = multisets.iter().map(|chosen| Config {
                 initial,
                 operations: chosen.iter().map(|at| among[*at]).collect(),
+                refuses,
             });
             configs.extend(chosen.filter(Config::is_possible));
         }
@@ -227,6 +230,10 @@ impl Config {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.operations.iter().map(ToString::to_string).collect();
-        write!(f, "--initial {} --only {}", self.initial, names.join(","))
+        write!(f, "--initial {} --only {}", self.initial, names.join(","))?;
+        match self.refuses {
+            true => f.write_str(" --refuses"),
+            false => Ok(()),
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::config::{Config, Operation};
 use super::failure::Failure;
 use super::fiber::{Fiber, Stacks, Stood};
 use super::observed::{Before, observed};
-use super::prepared::{Prepared, open};
+use super::prepared::{Policy, Prepared, open};
 use super::running::Running;
 use super::values::{name, value};
 use super::world::World;
@@ -36,8 +36,12 @@ impl Execution {
         trace: bool,
     ) -> Result<Execution, String> {
         let (device, mut points) = prepared.image(config.initial).recording();
-        let world = World::new(&config.operations, trace);
-        let store = open(&device, config.is_each_batch(), Some(&world));
+        let world = World::new(config, trace);
+        let policy = Policy {
+            each_batch: config.is_each_batch(),
+            refuses: config.refuses,
+        };
+        let store = open(&device, policy, Some(&world));
         let store = store.map_err(|why| format!("the store does not open: {why}"))?;
         world.opened(&store);
         let hooks = Arc::clone(&world);

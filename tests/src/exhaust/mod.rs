@@ -16,6 +16,7 @@ mod observed;
 mod oracle;
 mod order;
 mod prepared;
+mod refusal;
 mod running;
 mod search;
 mod state;
@@ -49,6 +50,8 @@ pub struct Options {
     pub among: Vec<Operation>,
     /// Initial contents to start from; `None`: each of them.
     pub initial: Option<Initial>,
+    /// True if the policy refuses what it would have to evict for, instead of LRU, which admits everything.
+    pub refuses: bool,
     /// Seed that shuffles the configurations, so that a part contains different ones for each seed.
     pub seed: Option<u64>,
     /// Part of the configurations to try.
@@ -140,7 +143,7 @@ impl Report {
 pub fn run(options: &Options, progress: impl Fn(&Report) + Sync) -> Result<Report, String> {
     let start = Instant::now();
     let prepared = Prepared::new()?;
-    let mut configs = Config::all(options.operations, &options.among);
+    let mut configs = Config::all(options.operations, &options.among, options.refuses);
     configs.retain(|config| {
         options
             .initial

@@ -89,6 +89,10 @@ pub(super) fn observed(store: &Store, before: Before, running: &Running) -> u64 
     };
     before.log
         ^ match point {
+            // Which keys have entries, and how many slots are free.
+            Some(SwitchPoint::PutJudged) => parts(store, |name| {
+                name.starts_with("shard") || name.starts_with("class")
+            }),
             // The generation that it has drawn, and whether there was an entry to keep.
             Some(SwitchPoint::Reserved) => {
                 parts(store, |name| name == "generation") ^ kept(store, running)

@@ -257,6 +257,12 @@ impl Oracle {
         (since..states.len()).find(|at| states[*at].version != ABSENT)
     }
 
+    /// Returns whether a key had no value at some time since its state `since`.
+    pub(super) fn was_absent(&self, key: usize, since: usize) -> bool {
+        let mut states = self.keys[key].states[since..].iter();
+        states.any(|state| state.version == ABSENT || state.evicted)
+    }
+
     // ---- queries
 
     /// Returns what a crash may leave now.

@@ -34,14 +34,15 @@ impl Running {
 /// every step of every other operation, and changes nothing that a crash would show; so an order that switches there
 /// has the same outcome as one that does not.
 ///
-/// * Planning, log space, buffers, and admission, which LRU grants to all: there is enough of both for all, and additions to counters commute. The recency
+/// * Planning, log space and buffers: there is enough of both for all, and additions to counters commute. Admission, if
+///   the policy admits everything. The recency
 ///   clock moves, but a stamp is a sixteenth of its reading, and no execution has that many operations.
 /// * Between the reservation of a put and its write, and between the end of the write and its effects, it works on its
 ///   own memory, and takes and returns one of enough lanes.
 /// * An operation that has made its last change only returns: the earlier it is acknowledged, the more is promised.
 /// * A lock that is held over I/O is taken at one of these places and not switched at: nothing happens under it before
 ///   the next place.
-pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
+pub(super) fn is_visible(operation: Operation, place: Place, refuses: bool) -> bool {
     use SwitchPoint::{
         Arrived, CheckpointBegins, CheckpointDone, CheckpointFlushed, CheckpointHeader,
         CheckpointSections, CommitFlushed, CommitWritten, PutAdmitted, PutJudged, PutPartDone,
@@ -53,11 +54,11 @@ pub(super) fn is_visible(operation: Operation, place: Place) -> bool {
         Place::Device(moment) => moment == Moment::After,
         Place::At(SwitchPoint::Published | SwitchPoint::Removed) => each_batch,
         Place::At(SwitchPoint::CommitDone) => operation != Operation::Sync,
+        Place::At(PutJudged) => refuses,
         Place::At(point) => !matches!(
             point,
             PutPlanned
                 | PutAdmitted
-                | PutJudged
                 | Sending
                 | Arrived
                 | PutPartDone

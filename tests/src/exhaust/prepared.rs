@@ -10,6 +10,7 @@ use rb_io::Engine;
 use rb_testkit::{CrashImage, MemDevice, MemEngine};
 
 use super::config::{Initial, SLOT_BYTES, SLOTS};
+use super::refusal::Refusal;
 use super::values::{initial_version, name, value};
 use super::world::World;
 
@@ -46,7 +47,7 @@ impl Prepared {
         let prepare = |initial: Initial| {
             let device = device.crash();
             device.record();
-            let open = open(&device, false, None).map_err(|why| why.to_string());
+            let open = open(&device, Policy::default(), None).map_err(|why| why.to_string());
             let put = |store: Store| -> Result<(), Error> {
                 for key in 0..initial.values() {
                     store.put(&name(key), &value(initial_version(key)))?;
@@ -80,10 +81,19 @@ pub(super) fn engine(device: &Arc<MemDevice>) -> Arc<dyn Engine> {
     Arc::new(MemEngine::new(Arc::clone(device)))
 }
 
+/// Options in which the stores of a search differ.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Policy {
+    /// True if the store acknowledges removes only once they are durable.
+    pub(super) each_batch: bool,
+    /// True if it refuses what it would have to evict for.
+    pub(super) refuses: bool,
+}
+
 /// Opens the store on a device, observed if there is a world.
 pub(super) fn open(
     device: &Arc<MemDevice>,
-    each_batch: bool,
+    policy: Policy,
     world: Option<&Arc<World>>,
 ) -> Result<Store, OpenError> {
     let options = StoreOptions {
@@ -97,7 +107,8 @@ pub(super) fn open(
         timed: false,
         // Reads verify anyway.
         validate: Validate::Off,
-        durability: match each_batch {
+        policy: policy.refuses.then(|| Arc::new(Refusal) as _),
+        durability: match policy.each_batch {
             true => Durability::EachBatch,
             false => Durability::Interval,
         },

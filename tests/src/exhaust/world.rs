@@ -10,7 +10,7 @@ use rb_core::{
 use rb_io::OpKind;
 use rb_testkit::{MemOp, Moment};
 
-use super::config::{KEYS, Operation, SLOTS};
+use super::config::{Config, KEYS, Operation, SLOTS};
 use super::fiber;
 use super::oracle::Oracle;
 use super::order::is_visible;
@@ -26,6 +26,8 @@ pub(super) struct World {
 pub(super) struct Inside {
     pub(super) oracle: Oracle,
     pub(super) operations: Vec<Running>,
+    /// True if the policy refuses what it would have to evict for.
+    refuses: bool,
     /// Number of the running operation.
     pub(super) current: Option<usize>,
     /// True if operations no longer stop: the execution is only brought to its end.
@@ -36,7 +38,7 @@ pub(super) struct Inside {
 }
 
 impl World {
-    pub(super) fn new(operations: &[Operation], trace: bool) -> Arc<World> {
+    pub(super) fn new(config: &Config, trace: bool) -> Arc<World> {
         let running = |operation: &Operation| Running {
             operation: *operation,
             began: false,
@@ -54,7 +56,8 @@ impl World {
         Arc::new(World {
             inside: Mutex::new(Inside {
                 oracle: Oracle::new([const { None }; KEYS]),
-                operations: operations.iter().map(running).collect(),
+                operations: config.operations.iter().map(running).collect(),
+                refuses: config.refuses,
                 current: None,
                 ending: false,
                 violation: None,
@@ -217,6 +220,10 @@ impl World {
                 }
                 later > inside.oracle.last()[key]
             }
+            // Nothing of the key is there, as if it had been evicted.
+            (Ok(PutOutcome::NotAdmitted), None) => {
+                !inside.refuses || !inside.oracle.was_absent(key, since)
+            }
             // Others have reserved what it needs.
             (Err(Error::NoSpace { .. }), None) => wanted <= SLOTS,
             (Err(Error::Closed), None) => false,
@@ -243,13 +250,13 @@ impl World {
             let Some(current) = inside.current else {
                 return;
             };
-            let ending = inside.ending;
+            let (ending, refuses) = (inside.ending, inside.refuses);
             let running = &mut inside.operations[current];
             if let Place::At(point) = place {
                 running.passed = Some(point);
             }
             let waits = matches!(place, Place::Waits(_));
-            if !waits && (ending || !is_visible(running.operation, place)) {
+            if !waits && (ending || !is_visible(running.operation, place, refuses)) {
                 return;
             }
             // A wait is not progress.

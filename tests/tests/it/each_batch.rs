@@ -16,7 +16,7 @@ use crate::support::{Sim, slots_of};
 const EACH: PutOptions = PutOptions {
     mode: PutMode::Replace,
     durability: Some(Durability::EachBatch),
-    lifetime: rb_core::Lifetime(0),
+    lifetime: None,
     hints: rb_core::Hints::new(),
 };
 const KEEP: PutOptions = PutOptions {

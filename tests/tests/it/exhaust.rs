@@ -6,11 +6,12 @@ use rb_tests::exhaust::{Initial, Operation, Options, Part, run};
 
 use crate::support::is_long;
 
-fn search(operations: usize, time: Option<Duration>) -> rb_tests::exhaust::Report {
+fn search(operations: usize, refuses: bool, time: Option<Duration>) -> rb_tests::exhaust::Report {
     let options = Options {
         operations,
         among: Operation::all(),
         initial: None,
+        refuses,
         seed: Some(1),
         part: Part::WHOLE,
         time,
@@ -25,13 +26,17 @@ fn search(operations: usize, time: Option<Duration>) -> rb_tests::exhaust::Repor
 
 #[test]
 fn every_crash_of_a_lone_operation_leaves_what_it_may() {
-    assert!(search(1, None).is_complete());
+    for refuses in [false, true] {
+        assert!(search(1, refuses, None).is_complete());
+    }
 }
 
 /// The progress of the search depends on the machine; the configurations and their order do not.
 #[test]
 fn crashes_of_two_operations_at_a_time_leave_what_they_may() {
-    search(2, Some(Duration::from_secs(10)));
+    for refuses in [false, true] {
+        search(2, refuses, Some(Duration::from_secs(10)));
+    }
 }
 
 /// A checkpoint makes its base header before a flush, and may wait for the flush of a commit in between. The search
@@ -44,6 +49,7 @@ fn a_checkpoint_that_waits_for_a_flush_keeps_its_header() {
         operations: names.len(),
         among: names.map(|name| name.parse().unwrap()).to_vec(),
         initial: Some(Initial::One),
+        refuses: false,
         seed: None,
         // The fifth multiset of three has each of them once.
         part: "5/10".parse().unwrap(),
@@ -67,6 +73,27 @@ fn a_put_of_two_slots_takes_one_that_was_freed_while_it_looked() {
         operations: names.len(),
         among: names.map(|name| name.parse().unwrap()).to_vec(),
         initial: Some(Initial::One),
+        refuses: false,
+        seed: None,
+        part: Part::WHOLE,
+        time: None,
+        threads: 1,
+    };
+    let report = run(&options, |_| {}).unwrap();
+    assert!(report.violation.is_none(), "{:?}", report.violation);
+    assert!(report.is_complete(), "{report:?}");
+}
+
+/// A put that replaces saw enough free slots, and took its key for a new one without a look. Another put took the slot,
+/// the policy refused the first, and the former value stayed where `NotAdmitted` says there is none.
+#[test]
+fn a_refused_put_leaves_no_value() {
+    let names = ["put-a", "put-b"];
+    let options = Options {
+        operations: names.len(),
+        among: names.map(|name| name.parse().unwrap()).to_vec(),
+        initial: Some(Initial::One),
+        refuses: true,
         seed: None,
         part: Part::WHOLE,
         time: None,

@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(20);
 const EACH_BATCH: PutOptions = PutOptions {
     durability: Some(Durability::EachBatch),
     mode: rb_core::PutMode::Replace,
-    lifetime: rb_core::Lifetime(0),
+    lifetime: None,
     hints: rb_core::Hints::new(),
 };
 

@@ -155,7 +155,7 @@ fn a_large_batch_does_not_starve_behind_small_ones() {
         for engine in engines() {
             now(format!("{engine}"));
             let fixture = FileFixture::new(4 * KIB as u64, 1024).on(engine);
-            let store = fixture.open_with(|options| options.busy_wait = Duration::from_secs(3));
+            let store = fixture.open_with(|options| options.busy_wait = Duration::from_secs(10));
             let stop = AtomicBool::new(false);
             let puts = AtomicU64::new(0);
             std::thread::scope(|scope| {

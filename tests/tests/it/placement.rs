@@ -1,7 +1,13 @@
-//! Tests of placement ids: each write carries the right id, and slots are reused for the same lifetime class.
+//! Tests of placement ids: each write carries the right id, chosen by the caller or the policy, and slots are reused for
+//! the same lifetime class.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use rb_core::policy::{
+    Admitted, IndexError, Judged, Lru, Place, Policies, PolicyFactory, Purpose, Room, SharedPolicy,
+};
 use rb_core::{Error, Lifetime, OpenError, Placement, PlacementId, Put, PutOptions, Store};
 use rb_io::{Limit, Limits, OpKind};
 use rb_testkit::MemOp;
@@ -37,7 +43,7 @@ fn open(sim: &Sim) -> Store {
 
 fn put(store: &Store, class: u8, keys: std::ops::Range<u64>) -> Vec<Result<(), Error>> {
     let options = PutOptions {
-        lifetime: Lifetime(class),
+        lifetime: Some(Lifetime(class)),
         ..PutOptions::default()
     };
     let put = |n: u64| {
@@ -175,6 +181,70 @@ fn a_freed_slot_goes_to_the_class_that_it_had() {
     put(&store, 1, 20..28).into_iter().for_each(Result::unwrap);
     assert_eq!(store.stats().index.evictions, 0);
     store.audit().unwrap();
+}
+
+/// Gives keys the lifetimes 0, 1, 2, 3, 0, ... in the order in which it is asked.
+#[derive(Debug, Default)]
+struct InTurn(AtomicU8);
+
+impl PolicyFactory for InTurn {
+    fn policies(&self, room: &Room<'_>) -> Result<Policies, IndexError> {
+        Ok(Policies {
+            shared: Some(Arc::new(InTurn::default())),
+            ..Policies::alone(room, || Lru::new(room.slots.len()))
+        })
+    }
+}
+
+impl SharedPolicy for InTurn {
+    fn judge(&self, _: Place, _: Purpose, _: &mut [Judged]) {}
+
+    fn admits(&self, _: u8, hashes: &[u64], _: usize) -> Admitted {
+        Admitted {
+            worth: hashes.len(),
+            written: hashes.len(),
+        }
+    }
+
+    fn next_shard(&self, _: u8) -> Option<usize> {
+        None
+    }
+
+    fn lifetime(&self, _: u8, _: u64) -> u8 {
+        self.0.fetch_add(1, Ordering::Relaxed) % 4
+    }
+}
+
+/// Each value of a batch goes to the id of the lifetime that the policy expects of its key: with two ids, two of the
+/// four lifetimes share one. A class that the caller names comes first.
+#[test]
+fn the_policy_chooses_the_ids_of_a_batch() {
+    for (ids, expected) in [(&[1, 2, 3, 4][..], vec![4; 4]), (&[3, 4], vec![8; 2])] {
+        let sim = sim(32);
+        let store = sim.open_with(|options| {
+            options.policy = Some(Arc::new(InTurn::default()));
+            options.placement.lifetimes = ids.iter().copied().map(id).collect();
+        });
+        let area = slots_of(&store);
+        let sent_to = |from: usize| {
+            let writes = writes(&sim, from);
+            let writes = writes.iter().filter(|op| area.contains(&op.offset));
+            let sent: Vec<u16> = writes.map(|op| op.placement.unwrap().0.get()).collect();
+            let of = |id: &u16| sent.iter().filter(|sent| *sent == id).count();
+            ids.iter().map(of).collect::<Vec<_>>()
+        };
+        let values: Vec<_> = (0..16).map(|n| (key(n), value(n, 3000))).collect();
+        let puts = values.iter().map(|(key, value)| Put::new(key, value));
+        let before = sim.device.log().len();
+        for answer in store.put_many(puts.collect(), PutOptions::default()) {
+            answer.unwrap();
+        }
+        assert_eq!(sent_to(before), expected);
+        let before = sim.device.log().len();
+        put(&store, 1, 20..24).into_iter().for_each(Result::unwrap);
+        assert_eq!(sent_to(before)[1], 4);
+        store.audit().unwrap();
+    }
 }
 
 #[test]

@@ -245,7 +245,7 @@ impl Run {
     }
 }
 
-/// Runs `work`, which names its next step; fails with that name if it hangs or panics.
+/// Runs `work`, which names its next step; fails with that name if a step hangs or panics.
 pub(crate) fn watched(work: impl FnOnce(&dyn Fn(String)) + Send + 'static) {
     let name = Arc::new(Mutex::new(String::new()));
     let (sender, ended) = channel();
@@ -256,9 +256,13 @@ pub(crate) fn watched(work: impl FnOnce(&dyn Fn(String)) + Send + 'static) {
             let _ = sender.send(());
         })
     };
-    let outcome = ended.recv_timeout(LONG);
+    let mut step = String::new();
+    while ended.recv_timeout(LONG) == Err(RecvTimeoutError::Timeout) {
+        let now = name.lock().unwrap().clone();
+        assert_ne!(step, now, "it hangs");
+        step = now;
+    }
     let name = name.lock().unwrap().clone();
-    assert_ne!(outcome, Err(RecvTimeoutError::Timeout), "{name}: it hangs");
     assert!(thread.join().is_ok(), "{name}: it panicked");
 }
 

@@ -42,21 +42,22 @@ impl StorePolicy {
 }
 
 /// Placement ids on the command line.
-#[derive(Clone, Copy, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct PlacementArgs {
     /// Placement id (1 or more) of the log and the checkpoints, for a device that has placement ids.
     #[arg(long, allow_negative_numbers = true, value_name = "ID", value_parser = parse_placement)]
     pub placement_metadata: Option<PlacementId>,
-    /// Placement id (1 or more) of the values, for a device that has placement ids.
-    #[arg(long, allow_negative_numbers = true, value_name = "ID", value_parser = parse_placement)]
-    pub placement_data: Option<PlacementId>,
+    /// Placement ids (1 or more) of the values, separated by commas, for a device that has placement ids. The policy
+    /// learned divides the values among up to four by how long they will stay; lru uses the first.
+    #[arg(long, allow_negative_numbers = true, value_name = "ID", value_parser = parse_placement, value_delimiter = ',')]
+    pub placement_data: Vec<PlacementId>,
 }
 
 impl PlacementArgs {
-    pub(crate) fn placement(self) -> Placement {
+    pub(crate) fn placement(&self) -> Placement {
         Placement {
             metadata: self.placement_metadata,
-            lifetimes: self.placement_data.into_iter().collect(),
+            lifetimes: self.placement_data.clone(),
         }
     }
 }

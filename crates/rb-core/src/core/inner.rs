@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rb_format::{Geometry, Identity, Superblock};
-use rb_index::Index;
-use rb_io::{Arena, Buffer, Patience, PlacementId};
+use rb_index::{Index, LIFETIMES};
+use rb_io::{Arena, Buffer, Patience};
 
 use crate::core::direct::Direct;
 use crate::core::gate::{Gate, Pass};
@@ -130,10 +130,21 @@ impl Inner {
         Ok(())
     }
 
-    /// The placement id for a lifetime class; `None` if the store sets no placement for it.
-    pub(crate) fn placement_of(&self, lifetime: Lifetime) -> Option<PlacementId> {
-        let lifetimes = &self.options.placement.lifetimes;
-        lifetimes.get(usize::from(lifetime.0)).copied()
+    /// The number of the placement id of a value; 0 if values are written without one. Without a lifetime class of its
+    /// own, the value has that which the policy expects of its key.
+    pub(crate) fn placement_of(&self, lifetime: Option<Lifetime>, class: u8, hash: u64) -> u16 {
+        let ids = &self.options.placement.lifetimes;
+        if ids.is_empty() {
+            return 0;
+        }
+        let at = lifetime.map_or_else(
+            || {
+                let used = ids.len().min(LIFETIMES.into());
+                usize::from(self.index.lifetime(class, hash)) * used / usize::from(LIFETIMES)
+            },
+            |lifetime| usize::from(lifetime.0),
+        );
+        ids.get(at).map_or(0, |id| id.0.get())
     }
 
     /// The durability of a put with these options: its own, or the store's default.

@@ -95,6 +95,7 @@ impl Collector<'_> {
                     freed = index.evict_least(class, missing, &mut evicted);
                 }
             }
+            self.report_evicted(&evicted);
             self.took(&free);
             self.notify_evicted(&evicted);
             let mut slots: SlotIds = free.slots.iter().copied().collect();
@@ -159,6 +160,7 @@ impl Collector<'_> {
             let _shared = self.writer.evicting[usize::from(class)].read();
             index.evict_for(class, &hashes[slots.len()..], &mut evicted)
         };
+        self.report_evicted(&evicted);
         self.notify_evicted(&evicted);
         slots.extend(evicted.iter().flat_map(Evicted::slots));
         // The last entry may have had more slots than were missing.
@@ -168,19 +170,23 @@ impl Collector<'_> {
         refused
     }
 
-    /// Notifies the observer before any of the evictions can become durable, and before any of the
-    /// slots can be written.
-    fn notify_evicted(&self, evicted: &[Evicted]) {
-        let inner = self.inner;
+    /// Reports evictions to the simulator, before any other operation runs: these keys have no values from here on.
+    fn report_evicted(&self, evicted: &[Evicted]) {
         for gone in evicted {
             let slots: SlotIds = gone.slots().collect();
-            inner.changed(&Change::Evicted {
+            self.inner.changed(&Change::Evicted {
                 key: &gone.key,
                 generation: gone.generation,
                 slots: &slots,
             });
             self.taken(&slots, false);
         }
+    }
+
+    /// Notifies the observer before any of the evictions can become durable, and before any of the
+    /// slots can be written.
+    fn notify_evicted(&self, evicted: &[Evicted]) {
+        let inner = self.inner;
         inner.switch(SwitchPoint::Evicted);
         let is_observed = inner.options.events.is_some();
         if is_observed || inner.counters.trace.reports_evictions() {

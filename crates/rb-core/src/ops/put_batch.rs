@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rb_format::Generation;
 use rb_index::{LockPurpose, Published, Reservation, ShardGuard, SlotId};
-use rb_io::{Buffer, Completion, Patience, PlacementId, Request};
+use rb_io::{Buffer, Completion, Patience, Request};
 
 use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
@@ -34,7 +34,6 @@ pub(crate) type Prepared<'a> = (PutBatch, Vec<Source<'a>>);
 pub(crate) struct PutBatch {
     inner: Arc<Inner>,
     reservation: LogReservation,
-    placement: Option<PlacementId>,
     /// True if the puts are acknowledged only once durable.
     strict: bool,
     mode: PutMode,
@@ -68,13 +67,11 @@ impl PutBatch {
         // Log space last: it is scarce, and nothing may be waited for while it is held.
         let reservation = inner.admit(writer, need(&planned), &mut waits.resources)?;
         inner.switch(SwitchPoint::PutAdmitted);
-        let near = near(inner, options);
         let counter = &inner.counters.waits.slots;
         let taken = counter.during(&mut waits.resources, |patience| {
             writer.committing(patience, || {
                 let taking = Taking {
                     mode: options.mode,
-                    near,
                     may_commit: true,
                 };
                 take_slots(inner, writer, &planned, taking, ended) // 2
@@ -109,10 +106,8 @@ impl PutBatch {
         let Ok(reservation) = writer.log.admit(need, shards, &mut Patience::none()) else {
             return Err(planned);
         };
-        let near = near(inner, options);
         let taking = Taking {
             mode: options.mode,
-            near,
             may_commit: false,
         };
         let taken = take_slots(inner, writer, &planned, taking, ended);
@@ -150,11 +145,10 @@ impl PutBatch {
             planned.is_sorted_by_key(|put| put.shard),
             "puts of one shard stand together, so that each lock is taken once"
         );
-        let (mut buffers, near) = (buffers.into_iter(), near(inner, options));
+        let mut buffers = buffers.into_iter();
         let mut batch = PutBatch {
             inner: Arc::clone(inner),
             reservation,
-            placement: inner.placement_of(options.lifetime),
             strict: inner.durability(options) == Durability::EachBatch,
             mode: options.mode,
             writings: Vec::with_capacity(planned.len()),
@@ -180,14 +174,14 @@ impl PutBatch {
                         slots,
                         payload_len: 0,
                         payload_checksum: 0,
-                        placement: near,
+                        placement: planned.placement,
                         loan: None,
                         written: None,
                     };
                     let buffer = planned.buffer.or(buffer);
                     let (request, source) =
                         writing.request(inner, planned.payload, planned.direct, buffer);
-                    batch.add(request);
+                    batch.requests.push(request);
                     batch.writings.push(writing);
                     sources.push(source);
                 }
@@ -225,13 +219,6 @@ impl PutBatch {
         self.done.ticket = self.done.ticket.max(ticket);
     }
 
-    fn add(&mut self, request: Request) {
-        self.requests.push(Request {
-            placement: self.placement,
-            ..request
-        });
-    }
-
     /// Copies the values whose memory the device refused, for another round. Returns whether there is
     /// one: then nothing is published yet, because the log space is for one hold of each shard's lock.
     /// It does not wait for buffers, because the batch holds log space.
@@ -252,7 +239,7 @@ impl PutBatch {
             let (inner, payload) = (&self.inner, Payload::Loan(loan));
             let (mut request, source) = writing.request(inner, payload, false, Some(buffer));
             writing.seal(inner, source, &mut request);
-            self.add(request);
+            self.requests.push(request);
         }
         !self.requests.is_empty()
     }
@@ -467,12 +454,6 @@ fn need(planned: &[PlannedPut<'_>]) -> LogSpace {
         need.add(&put.key, &put.metadata, put.slots);
     }
     need
-}
-
-/// The placement id whose former slots are preferred; 0 for none.
-fn near(inner: &Inner, options: PutOptions) -> u16 {
-    let placement = inner.placement_of(options.lifetime);
-    placement.map_or(0, |id| id.0.get())
 }
 
 /// Releases the key and the slots of a put whose write was never submitted.

@@ -1,13 +1,14 @@
 //! One put in flight: its slots, its headers and checksum, and its log record.
 
 use std::borrow::Cow;
+use std::num::NonZeroU16;
 
 use rb_format::{
     FORMAT_BLOCK, Generation, MoreSlots, PayloadChecksum, PieceChecksum, Record, SlotHeaderRef,
     key_hash, padded_len,
 };
 use rb_index::{NewEntry, Reservation};
-use rb_io::{Buffer, Loan, Request};
+use rb_io::{Buffer, Loan, PlacementId, Request};
 
 use crate::core::inner::Inner;
 use crate::core::pieces::{
@@ -49,6 +50,7 @@ pub(crate) struct PendingPut {
     pub(crate) more: Box<[u32]>,
     pub(crate) payload_len: u32,
     pub(crate) payload_checksum: u64,
+    /// Number of the placement id to write with; 0 for none.
     pub(crate) placement: u16,
     /// The payload in the caller's memory, if the device refused that memory.
     pub(crate) loan: Option<Loan>,
@@ -79,14 +81,24 @@ impl PendingPut {
             Payload::Loan(loan) if direct => {
                 let headers = buffer.expect(taken);
                 let request = direct_write_request(geometry, slots, loan, headers);
-                return (request, Source::InPlace);
+                return (self.placed(request), Source::InPlace);
             }
             Payload::Buffer(memory) => (memory.into_inner(), Source::InPlace),
             Payload::Bytes(bytes) => (buffer.expect(taken), Source::Bytes(bytes.into())),
             Payload::Owned(bytes) => (buffer.expect(taken), Source::Bytes(bytes.into())),
             Payload::Loan(loan) => (buffer.expect(taken), Source::Loan(loan)),
         };
-        (write_request(geometry, slots, len, buffer), source)
+        (
+            self.placed(write_request(geometry, slots, len, buffer)),
+            source,
+        )
+    }
+
+    fn placed(&self, request: Request) -> Request {
+        Request {
+            placement: NonZeroU16::new(self.placement).map(PlacementId),
+            ..request
+        }
     }
 
     /// Step 3: copies the payload to the request if it is elsewhere, checksums it and writes the

@@ -16,7 +16,7 @@ use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
 use crate::log::delta::LogSpace;
-use crate::options::PutOptions;
+use crate::options::{Lifetime, PutOptions};
 use crate::simulator::SwitchPoint;
 use crate::value::ValueBuf;
 
@@ -168,6 +168,8 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) slots: usize,
     /// Position in the batch's recency order.
     pub(crate) place: Place,
+    /// Number of the placement id to write with; 0 for none.
+    pub(crate) placement: u16,
     pub(crate) key: Cow<'a, [u8]>,
     pub(crate) metadata: Cow<'a, [u8]>,
     /// In seconds since format, as stored on the device; 0 for never.
@@ -215,6 +217,7 @@ impl PlannedPut<'_> {
             class: self.class,
             slots: self.slots,
             place: self.place,
+            placement: self.placement,
             key: Cow::Owned(self.key.into_owned()),
             metadata: Cow::Owned(self.metadata.into_owned()),
             expiry: self.expiry,
@@ -320,6 +323,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                 class,
                 slots,
                 place: batch.at(at),
+                placement: inner.placement_of(options.lifetime, class, hash),
                 key: put.key.into(),
                 metadata: put.metadata.into(),
                 expiry,
@@ -364,8 +368,11 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<Checked, E
             max,
         });
     }
-    let (class, classes) = (options.lifetime.0, inner.options.placement.lifetimes.len());
-    if classes > 0 && usize::from(class) >= classes {
+    let classes = inner.options.placement.lifetimes.len();
+    if let Some(Lifetime(class)) = options.lifetime
+        && classes > 0
+        && usize::from(class) >= classes
+    {
         return Err(Error::Lifetime { class, classes });
     }
     let (class, slots) = inner.slots_for(put.payload.len())?;

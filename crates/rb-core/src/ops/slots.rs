@@ -33,8 +33,6 @@ pub(crate) enum Taken {
 #[derive(Clone, Copy)]
 pub(crate) struct Taking {
     pub(crate) mode: PutMode,
-    /// Slots last written with this placement id are preferred; 0 for none.
-    pub(crate) near: u16,
     /// False if keys whose slots wait for a commit fail with `Busy`.
     pub(crate) may_commit: bool,
 }
@@ -48,15 +46,11 @@ pub(crate) fn take_slots(
     taking: Taking,
     ended: &Ended,
 ) -> Vec<Taken> {
-    let Taking {
-        mode,
-        near,
-        may_commit,
-    } = taking;
-    let collector = Collector {
+    let Taking { mode, may_commit } = taking;
+    let mut collector = Collector {
         inner,
         writer,
-        near,
+        near: 0,
         may_commit,
     };
     let no_space = |wanted: &PlannedPut<'_>| {
@@ -100,6 +94,8 @@ pub(crate) fn take_slots(
         let (single, several): (Vec<usize>, Vec<usize>) =
             of_class.into_iter().partition(|&at| wanted[at].slots == 1);
         let hashes = single.iter().map(|&at| admission.hash(at));
+        // Of a batch with several ids, the first: most have one.
+        collector.near = single.first().map_or(0, |&at| wanted[at].placement);
         match collector.take(class, &hashes.collect::<Vec<_>>()) {
             Ok((found, refused)) => {
                 assert!(
@@ -124,6 +120,7 @@ pub(crate) fn take_slots(
                 taken[at] = Taken::NotAdmitted;
                 continue;
             }
+            collector.near = wanted[at].placement;
             match collector.take_together(class, wanted[at].slots) {
                 Ok(found) => slots[at] = found,
                 Err(error) => taken[at] = Taken::Failed(error),

@@ -5,13 +5,13 @@ use super::value::Values;
 use crate::policy::LIFETIMES;
 use crate::sync::{Tally, Tally32};
 
-/// Keys from which on old counts lose half of their weight.
-const DECAYED_FROM: u64 = 1 << 14;
+/// Counted keys from which on old counts lose half of their weight.
+const DECAYED_FROM: u64 = 1 << 10;
 
 /// Divides the classes so that about as much is written with each lifetime.
 #[derive(Debug)]
 pub(super) struct Lifetimes {
-    /// Keys of each class that were written, the latest with more weight.
+    /// Sampled keys of each class that were written, the latest with more weight.
     written: [Tally; CLASSES],
     of_classes: [Tally32; CLASSES],
 }
@@ -24,11 +24,14 @@ impl Lifetimes {
         }
     }
 
-    /// Returns the lifetime of a key that is written next, and counts it.
+    /// Returns the lifetime of a class.
     pub(super) fn of(&self, class: u8) -> u8 {
-        let class = usize::from(class);
-        self.written[class].add(1);
-        self.of_classes[class].get() as u8
+        self.of_classes[usize::from(class)].get() as u8
+    }
+
+    /// Counts a key that was written.
+    pub(super) fn wrote(&self, class: u8) {
+        self.written[usize::from(class)].add(1);
     }
 
     /// Divides the classes by their values: what is worth more is read again, and stays.
@@ -80,15 +83,14 @@ mod tests {
         let values = Values::compute(&counts, measure);
         let lifetimes = Lifetimes::new();
         for class in classes {
-            for _ in 0..DECAYED_FROM {
-                assert_eq!(lifetimes.of(class), 0, "nothing is known");
-            }
+            assert_eq!(lifetimes.of(class), 0, "nothing is known");
+            (0..DECAYED_FROM).for_each(|_| lifetimes.wrote(class));
         }
         lifetimes.divide(&values);
         assert_eq!(classes.map(|class| lifetimes.of(class)), [0, 1, 2, 3]);
         // Most of what is written now is worth least.
         for _ in 0..8 * DECAYED_FROM {
-            lifetimes.of(classes[0]);
+            lifetimes.wrote(classes[0]);
         }
         lifetimes.divide(&values);
         assert_eq!(lifetimes.of(classes[0]), 1);

@@ -158,11 +158,13 @@ impl Policy for OfShard {
                 time = time_of(now, place.position);
                 let ghost = self.shared.ghosts.get(new.hash, now);
                 self.shared.ghosts.remove(new.hash);
-                ghost.map_or(unknown, |known| Verdict {
+                let verdict = ghost.map_or(unknown, |known| Verdict {
                     class: known.class,
                     count: known.count,
                     last: known.strong,
-                })
+                });
+                self.shared.wrote(new.hash, verdict.class);
+                verdict
             }
             Origin::Saved { note, uses_ago } => {
                 // Lookups are most of the uses.

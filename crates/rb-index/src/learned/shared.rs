@@ -200,6 +200,13 @@ impl Shared {
         (all, deepest)
     }
 
+    /// Counts what is written of each class, by the sampled keys.
+    pub(super) fn wrote(&self, hash: u64, class: u8) {
+        if is_sampled(hash, self.shift) {
+            self.lifetimes.wrote(class);
+        }
+    }
+
     /// Follows what is sampled of a chain, and learns from it when it is time.
     fn learn(&self, sampled: &[Sampled], lookups: u32, now: u32) {
         self.ghosts.sweep(lookups, now);

@@ -54,6 +54,8 @@ class Config:
     shards: int | None = None
     policy: str | None = None
     write_budget_per_day: int | None = None
+    placement_metadata: int | None = None
+    placement_lifetimes: tuple[int, ...] | None = None
     uuid: str | None = None
     metrics: bool = True
 
@@ -75,7 +77,9 @@ def parse(params: Mapping[str, Any], *, host: str) -> Config:
             raise ValueError(f"raw_block ({host}): {key} = {value!r}: {error}") from None
         if key in ("store_threads", "load_threads"):
             threads[key] = checked
-        elif key != "placement":
+        elif key == "placement":
+            fields.update(checked)
+        else:
             fields[key] = checked
     if "path" not in fields:
         raise ValueError(f"raw_block ({host}): `path` of the device or file is missing")
@@ -199,6 +203,8 @@ _PASSED = (
     "shards",
     "policy",
     "write_budget_per_day",
+    "placement_metadata",
+    "placement_lifetimes",
     "uuid",
 )
 
@@ -271,9 +277,19 @@ def _one_of(*names: str) -> Callable[[Any], str]:
     return check
 
 
-def _placement(value: Any) -> None:
-    if not isinstance(value, Mapping) or set(value) - {"policy"} or value.get("policy", "none") != "none":
-        raise ValueError('placement is not supported: only {"policy": "none"}')
+def _placement(value: Any) -> dict[str, Any]:
+    """Placement ids of the store's writes: `metadata` is an id, `lifetimes` a list of them."""
+    if not isinstance(value, Mapping) or set(value) - {"metadata", "lifetimes", "policy"}:
+        raise ValueError('expected a table with "metadata" and "lifetimes"')
+    if value.get("policy", "none") != "none":
+        raise ValueError('its "policy" can only be "none": the key `policy` of the store divides the values')
+    metadata, lifetimes = value.get("metadata"), value.get("lifetimes", ())
+    if not isinstance(lifetimes, (list, tuple)):
+        raise ValueError('"lifetimes" is a list of ids')
+    return {
+        "placement_metadata": None if metadata is None else _count(metadata),
+        "placement_lifetimes": tuple(_count(number) for number in lifetimes),
+    }
 
 
 _KEYS: dict[str, Callable[[Any], Any]] = {

@@ -140,6 +140,8 @@ class Store:
         on_lost_metadata: Literal["empty", "scan"] = "empty",
         policy: Literal["lru", "learned"] = "lru",
         write_budget_per_day: int | None = None,
+        placement_metadata: int | None = None,
+        placement_lifetimes: Sequence[int] | None = None,
         io_deadline_ms: int = 30_000,
         direct_min: int | None = None,
         slot_bytes: Sequence[int] | None = None,
