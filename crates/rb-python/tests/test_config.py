@@ -67,7 +67,7 @@ def test_placement_ids_reach_the_store(tmp_path: Path) -> None:
     parsed = parse({"path": "x", "placement": ids}, host="test")
     assert (parsed.placement_metadata, parsed.placement_lifetimes) == (1, (2, 3))
     # A file has none.
-    with pytest.raises(ValueError, match="placement id 1 for metadata"):
+    with pytest.raises(raw_block.OpenError, match="placement id 1 for metadata"):
         open_test(tmp_path / "store", placement=ids)
 
 
