@@ -74,7 +74,7 @@ pub(crate) fn build(tools: &Environment, debug: bool) -> Result<String, String> 
 /// Packs the sources, with those of the crates that they need, and returns the path of the archive.
 pub(crate) fn sdist(tools: &Environment) -> Result<String, String> {
     let folder = format!("{FOLDER}/sdist");
-    let args = ["sdist", "--quiet", "--out", &folder, "--manifest-path"];
+    let args = ["sdist", "--out", &folder, "--manifest-path"];
     tools.run("maturin", &[&args[..], &[MANIFEST]].concat())?;
     only_file(Path::new(&folder), "gz")
 }
