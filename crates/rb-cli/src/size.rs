@@ -149,9 +149,10 @@ pub fn show_size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// Formats a number with its noun: `1 entry`, `2 entries`.
+/// Formats a number with its noun: `1 entry`, `2 entries`, `3 days`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
-    match (number, noun.strip_suffix('y')) {
+    let start = noun.strip_suffix('y').filter(|start| !start.ends_with('a'));
+    match (number, start) {
         (1, _) => format!("{number} {noun}"),
         (_, Some(start)) => format!("{number} {start}ies"),
         (_, None) => format!("{number} {noun}s"),

@@ -80,6 +80,7 @@ mod uring;
 #[cfg(feature = "io-uring")]
 mod uring_cmd;
 mod wake;
+mod wear;
 
 #[cfg(feature = "libblkio")]
 pub use crate::blkio::LibblkioEngine;
@@ -94,6 +95,7 @@ pub use kind::{EngineKind, UnknownEngine};
 pub use lane::{Completion, Lane, PartSum, Request, RequestStats, Requests, Segment};
 pub use limits::{DiscardLimits, Limit, Limits};
 pub use memory_limit::memory_limit;
+pub use nvme::{PlacedWrites, Wear};
 pub use open::{Opened, Rejected, open};
 pub use patience::Patience;
 pub use posix::PosixEngine;
@@ -108,6 +110,7 @@ pub use uring::UringEngine;
 #[cfg(feature = "io-uring")]
 pub use uring_cmd::UringCmdEngine;
 pub use wake::Waker;
+pub use wear::wear;
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

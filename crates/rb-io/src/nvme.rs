@@ -12,6 +12,9 @@ pub(crate) mod command;
 pub(crate) mod identify;
 pub(crate) mod placement;
 pub(crate) mod status;
+pub(crate) mod wear;
+
+pub use wear::{PlacedWrites, Wear};
 
 /// Properties of a namespace that its commands need.
 #[derive(Clone, PartialEq, Eq, Debug)]

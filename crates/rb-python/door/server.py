@@ -80,6 +80,10 @@ class Server:
         self.process.wait(60)
 
 
+# Contexts of clients that were closed. One that is collected waits for its sockets to a server that may be gone: forever.
+LEFT: list[Any] = []
+
+
 class Client:
     """What vLLM's connector does, with paged KV tensors on the CPU."""
 
@@ -150,7 +154,7 @@ class Client:
 
     def close(self) -> None:
         self.scheduler.shutdown()
-        # Its ZMQ context is left: to destroy it would wait for sockets of a server that is gone.
+        LEFT.append(self.context)
         self.worker.shutdown()
 
 

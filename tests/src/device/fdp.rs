@@ -50,6 +50,7 @@ fn place(target: &Target) -> Outcome {
     );
     let mut all = Vec::new();
     let mut metadata = 0;
+    let wear_before = wear(target)?;
     for id in 1..handles {
         let before = media_writes(&target.path)?;
         let batch = entries(u64::from(id) * 100, VALUES, MIB - 9);
@@ -77,14 +78,31 @@ fn place(target: &Target) -> Outcome {
         }
         all.extend(batch);
     }
+    let wear_after = wear(target)?;
+    let counted_bytes = wear_after.0 - wear_before.0;
+    let sent = all.len() as u64 * (MIB as u64 + 4096) + metadata;
+    if counted_bytes < sent || wear_after.1 == 0 {
+        return Err(format!(
+            "{sent} bytes were sent, the drive counts {counted_bytes}, and {} in all",
+            wear_after.1
+        ));
+    }
     if metadata == 0 {
         return Err("no metadata went to the last handle".into());
     }
     expect(&store, &all, 8)?;
     close(&store)?;
     Ok(format!(
-        "{counted} handles, {VALUES} MiB to each but the last, {metadata} bytes of metadata to that"
+        "{counted} handles, {VALUES} MiB to each but the last, {metadata} bytes of metadata to that; of {sent} bytes the drive counts {counted_bytes}"
     ))
+}
+
+/// Returns what the drive says that hosts have written, with placement handles and in all.
+fn wear(target: &Target) -> Result<(u64, u64), String> {
+    let wear = rb_io::wear(&target.path).map_err(|why| format!("its wear: {why}"))?;
+    let wear = wear.ok_or("it is no NVMe drive")?;
+    let placed = wear.placed.ok_or("the drive has no FDP statistics")?;
+    Ok((placed.host_bytes, wear.written_bytes))
 }
 
 fn refuse(target: &Target) -> Outcome {

@@ -1,5 +1,6 @@
 //! `rb info`: shows a store's layout, its content, and how its last session ended.
 
+mod drive;
 mod in_use;
 mod recovery;
 
@@ -17,6 +18,7 @@ use crate::output::Output;
 use crate::probe::{LimitLine, limit_lines};
 use crate::size::{counted, show_size};
 use crate::watch::LifetimeLine;
+use drive::DriveLine;
 use recovery::RecoveryLine;
 
 /// Share of the slots in use below which `rb info` warns.
@@ -51,6 +53,7 @@ struct InfoLine {
     classes: Vec<ShownClass>,
     recovery: RecoveryLine,
     lifetime: LifetimeLine,
+    drive: DriveLine,
 }
 
 #[derive(Serialize)]
@@ -146,6 +149,7 @@ impl InfoLine {
             classes,
             recovery: RecoveryLine::of(store.recovery()),
             lifetime: LifetimeLine::of(&store.stats().lifetime),
+            drive: DriveLine::of(path),
         }
     }
 
@@ -245,7 +249,8 @@ impl InfoLine {
             .iter()
             .try_for_each(|alarm| field("alarm", alarm.clone()))?;
         self.recovery.show(self.in_use, &mut field)?;
-        field("lifetime", self.lifetime.text())
+        field("lifetime", self.lifetime.text())?;
+        self.drive.show(&mut field)
     }
 }
 

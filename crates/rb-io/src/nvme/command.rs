@@ -46,6 +46,7 @@ pub(crate) const COMMAND_BYTES: usize = 72;
 const FLUSH: u8 = 0x00;
 const WRITE: u8 = 0x01;
 const READ: u8 = 0x02;
+const GET_LOG_PAGE: u8 = 0x02;
 const IDENTIFY: u8 = 0x06;
 const DATASET_MANAGEMENT: u8 = 0x09;
 const IO_MANAGEMENT_RECEIVE: u8 = 0x12;
@@ -86,6 +87,32 @@ impl Command {
             opcode: IDENTIFY,
             nsid,
             cdw10: cns,
+            ..Self::default()
+        }
+    }
+
+    /// Reads the SMART log page of the controller: base specification section 5.1.12.1.3.
+    pub(crate) fn smart(answer_bytes: u32) -> Self {
+        const ALL_NAMESPACES: u32 = u32::MAX;
+        Self {
+            nsid: ALL_NAMESPACES,
+            ..Self::log_page(0x02, 0, answer_bytes)
+        }
+    }
+
+    /// Reads the FDP statistics of an endurance group: base specification section 5.1.12.1.30.
+    pub(crate) fn fdp_statistics(endurance_group: u16, answer_bytes: u32) -> Self {
+        Self::log_page(0x22, endurance_group, answer_bytes)
+    }
+
+    /// Reads a log page: its number, and what it is about (the log specific identifier).
+    fn log_page(page: u8, about: u16, answer_bytes: u32) -> Self {
+        // The number of dwords, zero-based.
+        let dwords = answer_bytes / 4 - 1;
+        Self {
+            opcode: GET_LOG_PAGE,
+            cdw10: u32::from(page) | (dwords & 0xFFFF) << 16,
+            cdw11: dwords >> 16 | u32::from(about) << 16,
             ..Self::default()
         }
     }

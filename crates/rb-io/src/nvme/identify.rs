@@ -21,6 +21,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
+/// Returns the endurance group of a namespace from Identify Namespace; 0 for none (ENDGID, command set section 4.1.5.1).
+pub(crate) fn endurance_group(answer: &Answer) -> u16 {
+    u16_at(answer, 102)
+}
+
 /// The format of a namespace, from Identify Namespace (CNS 00h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NamespaceForm {
