@@ -10,8 +10,8 @@ use rb_core::policy::{
     Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
 };
 use rb_core::{
-    Change, ClassRequest, Error, HeldLock, ManualClock, Put, PutMode, PutOptions, PutOutcome,
-    Share, Simulator, Store, StoreOptions, SwitchPoint,
+    Change, ClassRequest, Clock, Error, HeldLock, ManualClock, Put, PutMode, PutOptions,
+    PutOutcome, Share, Simulator, Store, StoreOptions, SwitchPoint,
 };
 
 use crate::support::{FileFixture, Sim, key};
@@ -610,4 +610,67 @@ fn a_put_that_keeps_a_value_costs_nothing() {
         assert_eq!(answers, [PutOutcome::Existed; 5]);
     }
     assert_eq!(store.stats().budget.unwrap().spent_bytes, 5 * 8192);
+}
+
+/// Values of the largest class were judged after those of the others, and values of several slots after those of one. So a
+/// refusal of the first block of a chain did not end it, and blocks were written that are worth nothing without it.
+#[test]
+fn values_of_all_sizes_are_judged_in_the_order_of_their_batch() {
+    use PutOutcome::{Inserted, NotAdmitted};
+    let class = |slot_bytes| ClassRequest {
+        slot_bytes,
+        share: Share::Slots(8),
+    };
+    let two_classes = vec![class(4096), class(64 << 10)];
+    for (classes, longest) in [(vec![class(4096)], 8000), (two_classes, 60_000)] {
+        let policy = Picky::default();
+        let fixture = FileFixture::with(classes, |_| {});
+        let store = fixture.open_with(|options| options.policy = Some(Arc::new(policy.clone())));
+        policy.admit(u64::MAX);
+        for n in 0..8 {
+            store.put(&key(n), &[1; 4000]).unwrap();
+            store.put(&key(100 + n), &vec![1; longest]).unwrap();
+        }
+        store.sync().unwrap();
+        let keys: Vec<_> = (200..204).map(key).collect();
+        let lengths = [longest, 4000, 4000, 4000];
+        let values: Vec<Vec<u8>> = lengths.map(|len| vec![2; len]).into();
+        for (admitted, expected) in [
+            (0, [NotAdmitted; 4]),
+            (2, [Inserted, Inserted, NotAdmitted, NotAdmitted]),
+        ] {
+            policy.admit(admitted);
+            let puts = keys.iter().zip(&values);
+            let puts = puts.map(|(key, value)| Put::new(key, value)).collect();
+            let answers = store.put_many(puts, PutOptions::default());
+            let answers: Vec<PutOutcome> = answers.into_iter().map(Result::unwrap).collect();
+            assert_eq!(answers, expected, "{longest}, {admitted} admitted");
+        }
+        store.audit().unwrap();
+    }
+}
+
+/// A value whose time was over counted as one that is replaced: it was charged without a limit and never refused, so the
+/// budget was no limit for values that expire.
+#[test]
+fn a_value_whose_time_is_over_is_new_to_the_budget() {
+    for mode in [PutMode::Replace, PutMode::KeepExisting] {
+        let clock = Arc::new(ManualClock::new());
+        clock.set_wall(SystemTime::UNIX_EPOCH + DAY);
+        let sim = Sim::new(64);
+        let store = with_budget(&sim, &clock, 10);
+        let mut written = 0;
+        for _ in 0..40 {
+            let put = Put::new(b"k", &[7; 4096]).with_expiry(clock.wall() + Duration::from_secs(1));
+            let options = PutOptions {
+                mode,
+                ..PutOptions::default()
+            };
+            let outcome = store.put_many(vec![put], options).remove(0).unwrap();
+            written += u64::from(outcome != PutOutcome::NotAdmitted);
+            clock.advance(Duration::from_secs(10));
+        }
+        assert_eq!(written, 10, "{mode:?}");
+        assert!(store.stats().budget.unwrap().spent_bytes <= 10 * 8192);
+    }
 }

@@ -23,19 +23,20 @@ pub(crate) struct Admission<'a> {
 }
 
 impl<'a> Admission<'a> {
-    /// `needy` are the puts that need slots, grouped by shard.
+    /// `needy` are the puts that need slots, grouped by shard. From the position `end` in the batch on, keys without entries
+    /// are refused.
     pub(crate) fn new(
         inner: &'a Inner,
         wanted: &'a [PlannedPut<'a>],
         needy: &[usize],
         mode: PutMode,
-        ended: bool,
+        end: usize,
     ) -> Admission<'a> {
         let fresh = match mode {
             _ if !inner.index.judges() => vec![false; wanted.len()],
             // `needy` has no key with an entry.
             PutMode::KeepExisting => vec![true; wanted.len()],
-            PutMode::Replace if ended || evicts(inner, wanted, needy) => {
+            PutMode::Replace if end < usize::MAX || evicts(inner, wanted, needy) => {
                 have_entries(inner, wanted).iter().map(|has| !has).collect()
             }
             // There are free slots for all. If other puts take them first, some entry is evicted for these
@@ -46,12 +47,8 @@ impl<'a> Admission<'a> {
             inner,
             wanted,
             fresh,
-            end: if ended { 0 } else { usize::MAX },
+            end,
         }
-    }
-
-    pub(crate) fn is_fresh(&self, at: usize) -> bool {
-        self.fresh[at]
     }
 
     /// The hash of a key for the policy; `None` if it is admitted in any case.
@@ -64,12 +61,20 @@ impl<'a> Admission<'a> {
         self.end = self.end.min(self.wanted[at].at);
     }
 
-    /// Moves the puts that follow a refused one out of `of_class`.
-    pub(crate) fn split_refused(&self, of_class: &mut Vec<usize>) -> Vec<usize> {
-        let follows = |at: &usize| self.fresh[*at] && self.wanted[*at].at >= self.end;
-        let (refused, left) = of_class.drain(..).partition(follows);
-        *of_class = left;
-        refused
+    /// Returns whether the put follows a refused one, and is refused for that.
+    pub(crate) fn follows_refusal(&self, at: usize) -> bool {
+        self.fresh[at] && self.wanted[at].at >= self.end
+    }
+
+    /// Sorts puts into the order in which they take slots: first those of keys with entries, class by class, then the
+    /// others in the order of the batch, so that the first refusal comes before what it ends. If slots run out the last
+    /// keys fail, and neighbours in the batch become neighbours on the device.
+    pub(crate) fn sort(&self, needy: &mut [usize]) {
+        needy.sort_unstable_by_key(|&at| {
+            let put = &self.wanted[at];
+            let apart = (!self.fresh[at]).then_some((put.class, put.slots > 1));
+            (self.fresh[at], apart, put.at)
+        });
     }
 
     /// Returns whether a put of several slots is admitted.
@@ -77,9 +82,6 @@ impl<'a> Admission<'a> {
         let (put, index) = (&self.wanted[at], &self.inner.index);
         if !self.fresh[at] {
             return true;
-        }
-        if put.at >= self.end {
-            return false;
         }
         let admitted = index.free(put.class) >= put.slots as u64
             || index.is_worth_evicting(put.class, put.hash);

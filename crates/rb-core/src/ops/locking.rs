@@ -2,6 +2,7 @@
 
 use rb_index::{LockPurpose, ShardGuard};
 
+use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::ops::put_plan::PlannedPut;
 
@@ -20,13 +21,17 @@ pub(crate) fn each_locked(
     }
 }
 
-/// Returns for each put whether its key has an entry. Takes the lock of each touched shard once.
+/// Returns for each put whether its key has an entry whose time is not over. Takes the lock of each touched shard once.
 pub(crate) fn have_entries(inner: &Inner, planned: &[PlannedPut<'_>]) -> Vec<bool> {
     let mut exists = vec![false; planned.len()];
     let mut order: Vec<usize> = (0..planned.len()).collect();
     order.sort_by_key(|&at| planned[at].shard);
+    let mut expiry = Expiry::new(inner);
     each_locked(inner, planned, &order, |shard, at| {
-        exists[at] = shard.get(planned[at].hash, &planned[at].key).is_some();
+        let (hash, key) = (planned[at].hash, &planned[at].key);
+        expiry.apply(shard, hash, key);
+        exists[at] = shard.get(hash, key).is_some();
     });
+    expiry.notify();
     exists
 }

@@ -77,7 +77,7 @@ impl PutBatch {
                 take_slots(inner, writer, &planned, taking, ended) // 2
             })
         });
-        end_if_refused(ended, &taken);
+        end_if_refused(ended, &planned, &taken);
         Ok(PutBatch::new(
             inner,
             reservation,
@@ -121,7 +121,7 @@ impl PutBatch {
             }
             return Err(planned);
         }
-        end_if_refused(ended, &taken);
+        end_if_refused(ended, &planned, &taken);
         let buffers = Vec::new();
         let prepared = PutBatch::new(inner, reservation, options, planned, taken, buffers);
         Ok(PutBatch::seal_all(prepared))
@@ -437,13 +437,14 @@ impl Batch for PutBatch {
     }
 }
 
-/// Ends the batch, over all its parts, if a put was refused.
-fn end_if_refused(ended: &Ended, taken: &[Taken]) {
-    if taken
+/// Ends the batch, over all its parts, at the first put that was refused.
+fn end_if_refused(ended: &Ended, planned: &[PlannedPut<'_>], taken: &[Taken]) {
+    let refused = planned
         .iter()
-        .any(|taken| matches!(taken, Taken::NotAdmitted))
-    {
-        ended.set();
+        .zip(taken)
+        .filter(|(_, taken)| matches!(taken, Taken::NotAdmitted));
+    if let Some(first) = refused.map(|(put, _)| put.at).min() {
+        ended.set(first);
     }
 }
 

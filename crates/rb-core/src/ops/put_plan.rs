@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use rb_index::{Place, PutMode};
@@ -249,18 +249,25 @@ pub(crate) struct Plan<'a> {
     pub(crate) paid: Vec<(usize, u64)>,
 }
 
-/// The end of a batch's admission: true once the policy has refused a key, for all parts of the batch.
-#[derive(Debug, Default)]
-pub(crate) struct Ended(AtomicBool);
+/// The end of a batch's admission, for all its parts: the least position in the batch of a key that the policy has refused.
+#[derive(Debug)]
+pub(crate) struct Ended(AtomicUsize);
+
+impl Default for Ended {
+    fn default() -> Self {
+        Ended(AtomicUsize::new(usize::MAX))
+    }
+}
 
 impl Ended {
-    pub(crate) fn get(&self) -> bool {
-        // Parts that race are judged one by one: the flag only spares what follows a refusal.
+    /// The position from which on keys without entries are refused.
+    pub(crate) fn get(&self) -> usize {
+        // Parts that race are judged one by one: it only spares what follows a refusal.
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    pub(crate) fn set(&self, at: usize) {
+        self.0.fetch_min(at, Ordering::Relaxed);
     }
 }
 

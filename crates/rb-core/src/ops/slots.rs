@@ -80,22 +80,39 @@ pub(crate) fn take_slots(
     let mut admission = Admission::new(inner, wanted, &needy, mode, ended.get());
     inner.switch(SwitchPoint::PutJudged);
     let mut slots: Vec<Option<SlotIds>> = vec![None; wanted.len()];
-    for class in 0..inner.geometry.classes() as u8 {
-        // In key order: if slots run out the last keys fail, and neighbours in the batch become
-        // neighbours on the device.
-        let mut of_class = needy.clone();
-        of_class.retain(|&at| wanted[at].class == class);
-        of_class.sort_unstable_by_key(|&at| (admission.is_fresh(at), wanted[at].at));
+    let mut order = needy.clone();
+    admission.sort(&mut order);
+    let together = |&one: &usize, &other: &usize| {
+        let (one, other) = (&wanted[one], &wanted[other]);
+        one.class == other.class && one.slots == 1 && other.slots == 1
+    };
+    for group in order.chunk_by(together) {
+        let (refused, left): (Vec<usize>, Vec<usize>) =
+            group.iter().partition(|&&at| admission.follows_refusal(at));
         let mut refuse = |refused: &[usize]| {
             let refused = refused.iter();
             refused.for_each(|&at| taken[at] = Taken::NotAdmitted);
         };
-        refuse(&admission.split_refused(&mut of_class));
-        let (single, several): (Vec<usize>, Vec<usize>) =
-            of_class.into_iter().partition(|&at| wanted[at].slots == 1);
-        let hashes = single.iter().map(|&at| admission.hash(at));
+        refuse(&refused);
+        let Some(&first) = left.first() else {
+            continue;
+        };
+        let class = wanted[first].class;
         // Of a batch with several ids, the first: most have one.
-        collector.near = single.first().map_or(0, |&at| wanted[at].placement);
+        collector.near = wanted[first].placement;
+        if wanted[first].slots > 1 {
+            if !admission.admits(first) {
+                taken[first] = Taken::NotAdmitted;
+                continue;
+            }
+            match collector.take_together(class, wanted[first].slots) {
+                Ok(found) => slots[first] = found,
+                Err(error) => taken[first] = Taken::Failed(error),
+            }
+            continue;
+        }
+        let single = left;
+        let hashes = single.iter().map(|&at| admission.hash(at));
         match collector.take(class, &hashes.collect::<Vec<_>>()) {
             Ok((found, refused)) => {
                 assert!(
@@ -114,17 +131,6 @@ pub(crate) fn take_slots(
             Err(error) => single
                 .into_iter()
                 .for_each(|at| taken[at] = Taken::Failed(error.clone())),
-        }
-        for at in several {
-            if !admission.admits(at) {
-                taken[at] = Taken::NotAdmitted;
-                continue;
-            }
-            collector.near = wanted[at].placement;
-            match collector.take_together(class, wanted[at].slots) {
-                Ok(found) => slots[at] = found,
-                Err(error) => taken[at] = Taken::Failed(error),
-            }
         }
     }
     needy.retain(|&at| slots[at].is_some());
