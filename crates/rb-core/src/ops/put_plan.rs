@@ -135,8 +135,9 @@ pub enum PutOutcome {
     /// A later put or remove of the key, possibly of the same batch, took its place.
     Superseded,
     /// The value was not written, because the eviction policy holds it to be worth less than what it would replace, or
-    /// because nothing is left of the write budget. The key had no entry. The put has no effect, as if its value had been
-    /// evicted at that moment.
+    /// because nothing is left of the write budget. The key had no entry. The put has no effect, and leaves no record: a
+    /// former value of the key that was evicted, or removed since the last sync, may return after a crash, as without
+    /// this put.
     NotAdmitted,
 }
 
