@@ -502,7 +502,12 @@ impl Store {
                 len
             }
         });
-        Ok(lens.collect())
+        let lens = lens.collect();
+        // A close that was faster has cleared them.
+        if self.closed() {
+            locks.clear();
+        }
+        Ok(lens)
     }
 
     /// Ends one lock of each key, the oldest, and returns how many there were. Works after a close, which ends all.
@@ -629,8 +634,14 @@ impl Store {
 
     fn adopt(&self, memory: &Memory) -> PyResult<()> {
         self.check()?;
-        self.regions.lock().push(Arc::clone(&memory.region));
-        self.store.adopt(memory.region.arena.clone());
+        let mut regions = self.regions.lock();
+        let is_new = !regions
+            .iter()
+            .any(|region| Arc::ptr_eq(region, &memory.region));
+        if is_new {
+            regions.push(Arc::clone(&memory.region));
+            self.store.adopt(memory.region.arena.clone());
+        }
         Ok(())
     }
 

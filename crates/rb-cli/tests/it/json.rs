@@ -326,6 +326,17 @@ fn measured(place: &Place) -> Vec<Ran> {
     ]
 }
 
+/// Fields that are `null` where there is no NVMe drive. The tests of `info/drive.rs` and of emulated drives have others.
+const OF_A_DRIVE: [&str; 7] = [
+    "drive_written_bytes",
+    "endurance_used_ratio",
+    "life_left_seconds",
+    "placed_host_bytes",
+    "placed_media_bytes",
+    "powered_seconds",
+    "spare_left_ratio",
+];
+
 #[test]
 fn the_tables_of_the_docs_are_the_fields_of_the_output() {
     let mut fields = Fields::default();
@@ -334,7 +345,11 @@ fn the_tables_of_the_docs_are_the_fields_of_the_output() {
         assert_eq!(line["schema"], 1, "{line}");
         fields.line(&line);
     }
-    let found = differences(&rows(PAGE), &fields);
+    let mut found = differences(&rows(PAGE), &fields);
+    found.retain(|line| {
+        let words = line.split_once(" was never ");
+        !words.is_some_and(|(name, _)| OF_A_DRIVE.contains(&name))
+    });
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
