@@ -4,6 +4,7 @@
 //! The file is made for each case. Values are put until ten times the capacity has been
 //! offered. Then, over one more capacity:
 //!
+//! * `refused_ratio`: puts that the policy has refused, of all of the run;
 //! * `payload_ratio`: bytes of live values by the bytes that all slots hold, on average;
 //! * `bound_ratio`: what it would be if no slot were ever free: the values' own rounding;
 //! * `put_p50_us`, `put_p99_us`: latency of a put, and `put_p99_of_bytes`: the 99th percentile of

@@ -35,8 +35,8 @@ impl Running {
 /// has the same outcome as one that does not.
 ///
 /// * Planning, log space and buffers: there is enough of both for all, and additions to counters commute. Admission, if
-///   the policy admits everything. The recency
-///   clock moves, but a stamp is a sixteenth of its reading, and no execution has that many operations.
+///   the policy admits everything. The recency clock moves, but a stamp is a sixteenth of its reading, and no execution
+///   has that many operations.
 /// * Between the reservation of a put and its write, and between the end of the write and its effects, it works on its
 ///   own memory, and takes and returns one of enough lanes.
 /// * An operation that has made its last change only returns: the earlier it is acknowledged, the more is promised.
