@@ -71,7 +71,7 @@ impl World {
                 continue;
             };
             match answer {
-                Ok(stored) => self.was_answered(key, since, writing, stored),
+                Ok(stored) => self.was_answered(key, keep, since, writing, stored),
                 Err(error) => {
                     self.judge("put", key, &error, opening);
                     if writing.made.is_some() && !self.lock().oracle.loose {
@@ -100,20 +100,35 @@ impl World {
 
     /// Records that a put completed. The state that its result refers to is acknowledged, and durable if the put asked
     /// for that.
-    fn was_answered(&self, key: usize, since: Since, writing: Writing, stored: PutOutcome) {
+    fn was_answered(
+        &self,
+        key: usize,
+        keep: bool,
+        since: Since,
+        writing: Writing,
+        stored: PutOutcome,
+    ) {
         let outcome = self.record(|oracle, now| {
             let Writing {
                 version,
                 each_batch,
                 made,
-                ..
+                was_there,
             } = writing;
+            if stored == PutOutcome::NotAdmitted && was_there {
+                return Err(format!(
+                    "the refused put of key {key} version {version} removed a value"
+                ));
+            }
             if (stored, made) == (PutOutcome::NotAdmitted, None) {
                 // As a get that missed: the key had no value at some moment.
                 oracle.missed(key, since);
-                return Ok(());
+                if keep {
+                    return Ok(());
+                }
             }
             let (state, why) = match (stored, made) {
+                (PutOutcome::NotAdmitted, removed @ Some(_)) => (removed, Why::Answered),
                 (written, made) if written.is_written() => (made, Why::Answered),
                 (_, Some(_)) => (None, Why::Answered),
                 (PutOutcome::Existed, None) => (oracle.first_live(key, since), Why::Existed),

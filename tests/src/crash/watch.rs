@@ -143,7 +143,12 @@ impl World {
     fn was_removed(&self, name: &[u8], generation: u64) {
         let Some(key) = number(name) else { return };
         let operation = (self.baton.current(), key);
-        let each_batch = self.removes_each_batch();
+        // A remove, or a put that was refused.
+        let writing = self.lock().writes.get(&operation).copied();
+        let each_batch = match writing {
+            Some(writing) => writing.each_batch,
+            None => self.removes_each_batch(),
+        };
         let (made, was_there) = self.record(|oracle, now| {
             let state = KeyState {
                 each_batch,

@@ -75,6 +75,11 @@ impl Operation {
         }
     }
 
+    /// Returns whether it is a put that keeps an existing value.
+    pub(super) fn keeps(self) -> bool {
+        matches!(self, Operation::Put { keeps: true, .. })
+    }
+
     pub(super) fn is_each_batch(self) -> bool {
         matches!(
             self,

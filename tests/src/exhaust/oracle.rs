@@ -263,6 +263,12 @@ impl Oracle {
         states.any(|state| state.version == ABSENT || state.evicted)
     }
 
+    /// Returns whether the key has a value now.
+    pub(super) fn has_value(&self, key: usize) -> bool {
+        let last = &self.keys[key].states[self.keys[key].last()];
+        last.version != ABSENT && !last.evicted
+    }
+
     // ---- queries
 
     /// Returns what a crash may leave now.

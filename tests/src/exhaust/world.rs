@@ -197,8 +197,13 @@ impl World {
         answer: &Result<PutOutcome, Error>,
     ) {
         let mut inside = self.lock();
-        let Running { made, since, .. } = inside.operations[at];
-        let since = since[key];
+        let Running {
+            made,
+            since,
+            operation,
+            ..
+        } = inside.operations[at];
+        let (since, keeps) = (since[key], operation.keeps());
         let begun = inside.operations.iter().filter(|running| running.began);
         let wanted: u64 = begun.map(|running| running.operation.slots()).sum();
         let wrong = match (answer, made) {
@@ -220,9 +225,21 @@ impl World {
                 }
                 later > inside.oracle.last()[key]
             }
-            // Nothing of the key is there, as if it had been evicted.
+            // Nothing of the key is there, and nothing returns.
+            (Ok(PutOutcome::NotAdmitted), Some(removed)) => {
+                inside.oracle.answered(key, removed, each_batch);
+                !inside.refuses || keeps
+            }
             (Ok(PutOutcome::NotAdmitted), None) => {
-                !inside.refuses || !inside.oracle.was_absent(key, since)
+                let overtaken = match keeps {
+                    true => Some(since),
+                    false => inside.oracle.first_value(key, since + 1),
+                };
+                if let (Some(newer), true) = (overtaken, each_batch && !keeps) {
+                    inside.oracle.refers_to(key, newer);
+                }
+                let was_absent = inside.oracle.was_absent(key, since);
+                !inside.refuses || overtaken.is_none() || !was_absent
             }
             // Others have reserved what it needs.
             (Err(Error::NoSpace { .. }), None) => wanted <= SLOTS,
@@ -330,10 +347,11 @@ impl Simulator for World {
                 made.map(Some)
             }
             Change::Removed { key, generation } => {
-                let each_batch = operation.is_each_batch();
-                oracle
-                    .removed(number(key), generation, each_batch)
-                    .map(Some)
+                let (key, each_batch) = (number(key), operation.is_each_batch());
+                if matches!(operation, Operation::Put { .. }) && oracle.has_value(key) {
+                    return Err(format!("a refused put removes the value of key {key}"));
+                }
+                oracle.removed(key, generation, each_batch).map(Some)
             }
             Change::Evicted {
                 key,

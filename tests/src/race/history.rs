@@ -166,6 +166,14 @@ impl History {
         self.changes.retain(|change| change.id != id);
     }
 
+    /// Operation `id`, a put, was refused: it leaves the key without a value.
+    pub(super) fn removes(&mut self, id: Id) {
+        let mut changes = self.changes.iter_mut();
+        if let Some(change) = changes.find(|change| change.id == id) {
+            change.effect = None;
+        }
+    }
+
     /// A put that began at `begin` kept the existing value, and that result is durable: so is the value.
     pub(super) fn existed_durably(&mut self, begin: u64, now: u64) -> u64 {
         let counted = self.durable_at(begin, now);

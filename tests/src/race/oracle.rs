@@ -192,6 +192,10 @@ impl Oracle {
                     if let Some(seen) = seen {
                         self.seen(key, (op, at), begin, seen);
                     }
+                    if answer == Answer::NotAdmitted {
+                        self.not_admitted(key, (op, at), (*keeps, *durable), begin);
+                        continue;
+                    }
                     self.put_ended(key, (op, at), *durable, begin, answer);
                 }
             }
@@ -249,14 +253,22 @@ impl Oracle {
             }
             Answer::Superseded if durable => history.superseded_durably(begin, now),
             Answer::Existed | Answer::Superseded => {}
-            // As a get that missed.
-            Answer::NotAdmitted => {
-                self.counts.not_admitted += 1;
-                self.seen(key, id, begin, Answer::Absent);
-            }
             Answer::Refused => self.counts.refused += 1,
             _ => self.wrong(id.0, key, "a result that no put returns"),
         }
+    }
+
+    /// A refused put has seen that the key had no value. One that replaces is a change of the key like a remove.
+    fn not_admitted(&mut self, key: Key, id: Id, (keeps, durable): (bool, bool), begin: u64) {
+        self.counts.not_admitted += 1;
+        self.seen(key, id, begin, Answer::Absent);
+        let history = &mut self.keys[key as usize];
+        if keeps {
+            history.undone(id);
+            return;
+        }
+        history.removes(id);
+        history.done(id, durable, self.now);
     }
 
     fn done(&mut self, key: Key, id: Id, durable: bool) {

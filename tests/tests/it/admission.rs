@@ -10,11 +10,13 @@ use rb_core::policy::{
     Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
 };
 use rb_core::{
-    Change, ClassRequest, Clock, Error, HeldLock, ManualClock, Put, PutMode, PutOptions,
-    PutOutcome, Share, Simulator, Store, StoreOptions, SwitchPoint,
+    Change, ClassRequest, Clock, Durability, Error, HeldLock, ManualClock, Put, PutMode,
+    PutOptions, PutOutcome, Share, Simulator, Store, StoreOptions, SwitchPoint,
 };
 
-use crate::support::{FileFixture, Sim, key};
+use rb_io::OpKind;
+
+use crate::support::{EIO, FileFixture, Sim, key, slots_of};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -673,4 +675,87 @@ fn a_value_whose_time_is_over_is_new_to_the_budget() {
         assert_eq!(written, 10, "{mode:?}");
         assert!(store.stats().budget.unwrap().spent_bytes <= 10 * 8192);
     }
+}
+
+/// A refused put left no record. So its key's former value, which was removed or evicted before, returned after a crash,
+/// although the result of the put was durable: the value of an admitted put that is evicted again never lets it return.
+#[test]
+fn nothing_returns_for_a_refused_put_that_is_durable() {
+    for (is_async, by_policy) in [(false, false), (false, true), (true, false), (true, true)] {
+        let policy = Picky::default();
+        policy.admit(u64::MAX);
+        let sim = Sim::new(3);
+        let open = |options: &mut StoreOptions| match by_policy {
+            true => options.policy = Some(Arc::new(policy.clone())),
+            false => options.write_budget_per_day = NonZeroU64::new(2 * 8192),
+        };
+        let store = sim.open_with(open);
+        let keys: Vec<_> = (0..3).map(key).collect();
+        if by_policy {
+            put_all(&store, &keys, PutMode::Replace, false);
+            store.sync().unwrap();
+            drop(store.get_many(&[&keys[1], &keys[2]]));
+            // Evicts the first, and writes nothing where it is.
+            let slots = slots_of(&store);
+            sim.device.fail_next(OpKind::Write, slots, EIO);
+            store.put(&key(9), &[7; 4096]).unwrap_err();
+            policy.admit(0);
+        } else {
+            put_all(&store, &keys[..2], PutMode::Replace, false);
+            store.sync().unwrap();
+            store.remove(&keys[0]).unwrap();
+        }
+        assert!(!store.contains(&keys[0]));
+        let first = sim.crash();
+        assert!(
+            first.open().contains(&keys[0]),
+            "without the put it returns"
+        );
+        // A new key and one that is replaced are in the batch, too.
+        let names = [0, 1, 5].map(key);
+        let puts = names.iter().map(|key| Put::new(key, &[8; 4096])).collect();
+        let strict = PutOptions {
+            durability: Some(Durability::EachBatch),
+            ..PutOptions::default()
+        };
+        let answers = match is_async {
+            true => store.put_many_async(puts, strict).wait(),
+            false => store.put_many(puts, strict),
+        };
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        let replaced = PutOutcome::Replaced { len: 4096 };
+        let expected = [PutOutcome::NotAdmitted, replaced, PutOutcome::NotAdmitted];
+        assert_eq!(answers, expected, "{is_async} {by_policy}");
+        let again = sim.crash();
+        let again = again.open();
+        assert!(!again.contains(&keys[0]), "{is_async} {by_policy}");
+        let value = again.get(&keys[1]).unwrap().expect("it was replaced");
+        assert_eq!(value[..], [8; 4096]);
+        store.audit().unwrap();
+    }
+}
+
+/// A refused put that would keep an existing value leaves no record: what returns after a crash is what it would have kept.
+#[test]
+fn a_refused_put_that_keeps_writes_nothing() {
+    let policy = Picky::default();
+    let sim = Sim::new(3);
+    let store = sim.open_with(|options| options.policy = Some(Arc::new(policy.clone())));
+    policy.admit(u64::MAX);
+    let keys: Vec<_> = (0..6).map(key).collect();
+    put_all(&store, &keys[..3], PutMode::Replace, false);
+    store.sync().unwrap();
+    let written = || {
+        store.sync().unwrap();
+        let log = sim.device.log();
+        log.iter().filter(|op| op.op == OpKind::Write).count()
+    };
+    let before = written();
+    policy.admit(0);
+    let answers = put_all(&store, &keys[3..], PutMode::KeepExisting, false);
+    assert_eq!(answers, [PutOutcome::NotAdmitted; 3]);
+    assert_eq!(written(), before);
+    let answers = put_all(&store, &keys[3..], PutMode::Replace, false);
+    assert_eq!(answers, [PutOutcome::NotAdmitted; 3]);
+    assert!(written() > before, "three records, once");
 }

@@ -1,6 +1,6 @@
 //! Admission of puts by the eviction policy: it refuses values that are worth less than what they would replace.
 //!
-//! A refused put has no effect, as if its value had been evicted at that moment. So only keys without an entry are
+//! A refused put is as one whose value is gone again at that moment (`refused.rs`). So only keys without an entry are
 //! refused: a put that replaces a value is always written, or the former value would stay.
 //!
 //! A batch is the chain of a request's blocks, and a block is worth nothing without those before it. So the first

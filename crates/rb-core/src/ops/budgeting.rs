@@ -4,7 +4,7 @@
 //! As with the policy's admission (`admission.rs`), only keys without an entry are refused, and the first refusal ends the
 //! batch. What is not written after all is paid back.
 
-use rb_index::Wanted;
+use rb_index::{PutMode, Wanted};
 
 use crate::core::inner::Inner;
 use crate::core::pieces::buffer_bytes;
@@ -12,18 +12,20 @@ use crate::error::Error;
 use crate::ops::locking::have_entries;
 use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult};
 
-/// Pays for the puts of a batch, which are in the order of its keys, and removes those that are refused. Returns the
-/// position and the price of each other one.
+/// Pays for the puts of a batch, which are in the order of its keys, and refuses the others: those leave a record only, and
+/// nothing if they would have kept an existing value. Returns the position and the price of each that is paid.
 pub(crate) fn pay(
     inner: &Inner,
     planned: &mut Vec<PlannedPut<'_>>,
+    mode: PutMode,
     answers: &mut [PutResult],
 ) -> Vec<(usize, u64)> {
     if !inner.keeping.has_budget() || planned.is_empty() {
         return Vec::new();
     }
     let prices = |planned: &[PlannedPut<'_>]| -> Vec<(usize, u64)> {
-        planned.iter().map(|put| (put.at, price(put))).collect()
+        let paid = planned.iter().filter(|put| !put.refused);
+        paid.map(|put| (put.at, price(put))).collect()
     };
     let wanted: Vec<Wanted> = planned.iter().map(wanted).collect();
     let bytes: Vec<u64> = planned.iter().map(|put| price(put)).collect();
@@ -59,16 +61,15 @@ pub(crate) fn pay(
             paid[at] = true;
         }
     });
-    let mut at = 0;
-    planned.retain(|put| {
-        let keep = paid[at];
-        at += 1;
-        if !keep {
-            inner.counters.refused_by_budget.add(put.payload.len());
-            answers[put.at] = Ok(PutOutcome::NotAdmitted);
-        }
-        keep
-    });
+    let unpaid = planned.iter_mut().zip(paid).filter(|(_, paid)| !paid);
+    for (put, _) in unpaid {
+        inner.counters.refused_by_budget.add(put.payload.len());
+        answers[put.at] = Ok(PutOutcome::NotAdmitted);
+        put.refuse();
+    }
+    if mode == PutMode::KeepExisting {
+        planned.retain(|put| !put.refused);
+    }
     prices(planned)
 }
 

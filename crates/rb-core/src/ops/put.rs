@@ -4,7 +4,7 @@
 //! 1 validate keys and sizes, hash, fold duplicates             put_plan.rs
 //! 2 take a slot for each key, evicting as needed; reserve it   put_batch.rs, slots.rs; rb-index
 //! 3 value by value: checksum, headers, start its write         put_pending.rs, batch.rs; rb-format, rb-io
-//! 4 per touched shard, once: publish and queue the log record  put_batch.rs; rb-index, log/delta.rs
+//! 4 per touched shard, once: publish and queue the log record  put_publish.rs; rb-index, log/delta.rs
 //! 5 acknowledge at the requested durability                    core/commit.rs
 //! ```
 //!
@@ -19,9 +19,9 @@ use crate::error::Error;
 use crate::ops::batch::run_sealed;
 use crate::ops::budgeting::pay;
 pub(crate) use crate::ops::budgeting::pay_back;
-use crate::ops::put_batch::{Prepared, PutAnswers, PutBatch};
+use crate::ops::put_batch::{Prepared, PutBatch};
 use crate::ops::put_plan::{
-    Ended, Plan, PlannedPut, Put, PutOutcome, PutResult, parts, plan, settle,
+    Ended, Plan, PlannedPut, Put, PutAnswers, PutOutcome, PutResult, parts, plan, settle,
 };
 use crate::options::{Durability, PutOptions};
 use crate::simulator::SwitchPoint;
@@ -29,7 +29,7 @@ use crate::simulator::SwitchPoint;
 /// Step 1: plans the batch, and removes what the write budget refuses.
 pub(crate) fn plan_paid<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
     let mut plan = plan(inner, puts, options);
-    plan.paid = pay(inner, &mut plan.planned, &mut plan.answers);
+    plan.paid = pay(inner, &mut plan.planned, options.mode, &mut plan.answers);
     plan
 }
 

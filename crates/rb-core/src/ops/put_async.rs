@@ -24,9 +24,9 @@ use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
 use crate::ops::put::{not_durable, pay_back, plan_paid, write, written};
-use crate::ops::put_batch::{PutAnswers, PutBatch};
+use crate::ops::put_batch::PutBatch;
 use crate::ops::put_plan::{
-    Ended, Payload, Plan, PlannedPut, Put, PutResult, parts, settle, take_buffers,
+    Ended, Payload, Plan, PlannedPut, Put, PutAnswers, PutResult, parts, settle, take_buffers,
 };
 use crate::ops::turns::{Begun, Turns};
 use crate::ops::worker::{AsyncThreads, Queued};

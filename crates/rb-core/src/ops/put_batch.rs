@@ -1,16 +1,14 @@
-//! Steps 2 to 4 of a put: the slots, headers, writes and publication of a batch of values.
+//! Steps 2 and 3 of a put: the slots, headers and writes of a batch of values.
 //!
 //! A request is sealed, which takes the time of a checksum, just before it starts: the device writes
 //! the values before it meanwhile.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rb_format::Generation;
-use rb_index::{LockPurpose, Published, Reservation, ShardGuard, SlotId};
+use rb_index::{LockPurpose, Reservation, SlotId};
 use rb_io::{Buffer, Completion, Patience, Request};
 
-use crate::core::expiry::Expiry;
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
 use crate::core::writer::Writer;
@@ -18,10 +16,11 @@ use crate::error::Error;
 use crate::log::delta::{LogReservation, LogSpace};
 use crate::ops::batch::Batch;
 use crate::ops::put_pending::{PendingPut, Source};
-use crate::ops::put_plan::{Ended, Payload, PlannedPut, PutOutcome, PutResult, take_buffers};
+use crate::ops::put_plan::{Ended, Payload, PlannedPut, PutAnswers, PutOutcome, take_buffers};
+use crate::ops::put_publish::Publisher;
 use crate::ops::slots::{Taken, Taking, take_slots};
-use crate::options::{Durability, PutMode, PutOptions};
-use crate::simulator::{Change, SwitchPoint};
+use crate::options::PutOptions;
+use crate::simulator::SwitchPoint;
 
 /// Most bytes an async call checksums itself, about 10 us of work: waking a thread for a value of
 /// 64 KiB costs more CPU time than checksumming it.
@@ -33,23 +32,11 @@ pub(crate) type Prepared<'a> = (PutBatch, Vec<Source<'a>>);
 /// Puts whose writes are in flight together.
 pub(crate) struct PutBatch {
     inner: Arc<Inner>,
-    reservation: LogReservation,
-    /// True if the puts are acknowledged only once durable.
-    strict: bool,
-    mode: PutMode,
     /// Puts without a result, grouped by shard.
     writings: Vec<PendingPut>,
     /// One for each of the first of `writings`, until they are submitted.
     requests: Vec<Request>,
-    done: PutAnswers,
-}
-
-/// Results of a batch of writes.
-#[derive(Default)]
-pub(crate) struct PutAnswers {
-    pub(crate) answers: Vec<(usize, PutResult)>,
-    /// Once this ticket is durable, so are these puts and everything their results refer to.
-    pub(crate) ticket: u64,
+    publisher: Publisher,
 }
 
 impl PutBatch {
@@ -148,12 +135,9 @@ impl PutBatch {
         let mut buffers = buffers.into_iter();
         let mut batch = PutBatch {
             inner: Arc::clone(inner),
-            reservation,
-            strict: inner.durability(options) == Durability::EachBatch,
-            mode: options.mode,
             writings: Vec::with_capacity(planned.len()),
             requests: Vec::with_capacity(planned.len()),
-            done: PutAnswers::default(),
+            publisher: Publisher::new(inner, reservation, options),
         };
         let mut sources = Vec::with_capacity(planned.len());
         for (planned, taken) in planned.into_iter().zip(taken) {
@@ -185,12 +169,17 @@ impl PutBatch {
                     batch.writings.push(writing);
                     sources.push(source);
                 }
-                Taken::Exists(ticket) => batch.answer(planned.at, Ok(PutOutcome::Existed), ticket),
-                Taken::NotAdmitted => {
-                    inner.counters.refused_by_policy.add(planned.payload.len());
-                    batch.answer(planned.at, Ok(PutOutcome::NotAdmitted), 0);
+                Taken::Exists(ticket) => {
+                    let outcome = Ok(PutOutcome::Existed);
+                    batch.publisher.answer(planned.at, outcome, ticket);
                 }
-                Taken::Failed(error) => batch.answer(planned.at, Err(error), 0),
+                Taken::NotAdmitted => {
+                    if !planned.refused {
+                        inner.counters.refused_by_policy.add(planned.payload.len());
+                    }
+                    batch.publisher.refused(planned);
+                }
+                Taken::Failed(error) => batch.publisher.answer(planned.at, Err(error), 0),
             }
         }
         assert!(
@@ -212,11 +201,6 @@ impl PutBatch {
             writing.seal(&batch.inner, source, request);
         }
         batch
-    }
-
-    fn answer(&mut self, at: usize, answer: PutResult, ticket: u64) {
-        self.done.answers.push((at, answer));
-        self.done.ticket = self.done.ticket.max(ticket);
     }
 
     /// Copies the values whose memory the device refused, for another round. Returns whether there is
@@ -243,119 +227,6 @@ impl PutBatch {
         }
         !self.requests.is_empty()
     }
-
-    /// Step 4 for the puts of one shard, under its lock. Entry and record appear in the same lock
-    /// hold, so that the records of a key are in the order of its changes.
-    fn publish(
-        &mut self,
-        writer: &Writer,
-        shard: &mut ShardGuard<'_>,
-        group: &mut [PendingPut],
-        expiry: &mut Expiry<'_>,
-        stopped: Option<&Error>,
-    ) {
-        let inner = Arc::clone(&self.inner);
-        let mut published = Vec::with_capacity(group.len());
-        for (number, writing) in group.iter_mut().enumerate() {
-            let reservation = writing.reservation.take();
-            let reservation = reservation.expect("a put in flight holds its reservation");
-            // A put without a completion was in a queue that failed.
-            let failed = writing
-                .written
-                .as_ref()
-                .map_or(Some(&Error::Closed), |written| written.as_ref().err());
-            if let Some(error) = failed {
-                shard.cancel(reservation, &writing.key);
-                set_aside(&inner, writer, &writing.slots, error);
-                self.done.answers.push((writing.at, Err(error.clone())));
-                continue;
-            }
-            debug_assert!(writing.payload_len > 0, "no value is empty");
-            if let Some(error) = stopped {
-                shard.cancel(reservation, &writing.key);
-                // The write has ended, so the slots can be reused immediately.
-                inner.index.give_back(&writing.slots);
-                self.done.answers.push((writing.at, Err(error.clone())));
-                continue;
-            }
-            if self.mode == PutMode::KeepExisting {
-                expiry.apply(shard, writing.hash, &writing.key);
-            }
-            let (stored, ticket) = match shard.publish(reservation, &writing.key, writing.entry()) {
-                Published::Inserted => (PutOutcome::Inserted, 0),
-                Published::Replaced { payload_len, .. } => {
-                    (PutOutcome::Replaced { len: payload_len }, 0)
-                }
-                // This result refers to an earlier change, which may not be durable yet.
-                Published::Exists => {
-                    let existing = shard.ticket_of(writing.hash, &writing.key);
-                    (PutOutcome::Existed, existing)
-                }
-                Published::Superseded | Published::Removed => {
-                    (PutOutcome::Superseded, shard.last_ticket())
-                }
-            };
-            if stored.is_written() {
-                inner.changed(&Change::Put {
-                    key: &writing.key,
-                    generation: writing.generation.0,
-                    slots: &writing.slots,
-                });
-                published.push(number);
-            }
-            inner.counters.add_written(writing.payload_len);
-            self.answer(writing.at, Ok(stored), ticket);
-        }
-        if !published.is_empty() {
-            let records = published.iter().map(|&number| group[number].record());
-            let now = inner.options.clock.now();
-            let queued = writer.log.queue(&self.reservation, records, now);
-            shard.recorded(queued, self.strict);
-            self.done.ticket = self.done.ticket.max(queued);
-        }
-    }
-
-    /// Step 4 for puts whose writes have ended: publishes or fails each.
-    fn end(&mut self, mut writings: Vec<PendingPut>, before_observer: &mut dyn FnMut()) {
-        let inner = Arc::clone(&self.inner);
-        let writer = inner.writer.as_ref().expect("puts have a writer");
-        // The writes of a batch that missed its deadline may end after the store was closed.
-        let stopped = writer
-            .log
-            .is_stopped()
-            .then(|| inner.stopped(Error::Closed));
-        // A round of copies has changed the order.
-        writings.sort_by_key(|writing| (writing.shard, Reverse(writing.at)));
-        let mut expiry = Expiry::new(&inner);
-        for group in writings.chunk_by_mut(|one, other| one.shard == other.shard) {
-            let mut shard = inner.index.lock(group[0].shard, LockPurpose::Operation);
-            self.publish(writer, &mut shard, group, &mut expiry, stopped.as_ref());
-            drop(shard);
-            inner.switch(SwitchPoint::Published);
-        }
-        if expiry.has_dropped() {
-            before_observer();
-            expiry.notify();
-        }
-        inner.counters.add_puts(writings.len());
-        let trace = &inner.counters.trace;
-        for writing in &writings {
-            if let Some(Err(error)) = &writing.written {
-                let slots = writing.slots.iter();
-                slots.for_each(|slot| trace.quarantined(slot.0, error));
-            }
-        }
-        trace.direct_off(|| inner.direct.newly_off());
-        // A slot that takes a write is not bad: its earlier failures no longer count.
-        let well = writings
-            .iter()
-            .filter(|writing| matches!(writing.written, Some(Ok(()))));
-        writer
-            .quarantine
-            .lock()
-            .forgive(well.flat_map(|writing| writing.slots.iter().copied()));
-        inner.look_for_discards(writer);
-    }
 }
 
 impl Batch for PutBatch {
@@ -372,6 +243,12 @@ impl Batch for PutBatch {
                 "a put without a request would be published unwritten"
             );
             self.inner.switch(SwitchPoint::Sending);
+        } else if self.publisher.open().next().is_some() {
+            assert!(
+                self.writings.is_empty(),
+                "written puts and refused ones end together"
+            );
+            self.publisher.end(Vec::new(), &mut || {});
         }
         std::mem::take(&mut self.requests)
     }
@@ -403,7 +280,7 @@ impl Batch for PutBatch {
             }
             writings.iter_mut().for_each(|writing| writing.loan = None);
         }
-        self.end(writings, before_observer);
+        self.publisher.end(writings, before_observer);
     }
 
     /// Releases the keys and slots of the puts. In a round of copies the other puts of the batch have
@@ -422,16 +299,17 @@ impl Batch for PutBatch {
                 reservation,
                 &writing.slots,
             );
-            self.answer(writing.at, Err(error.clone()), 0);
+            self.publisher.answer(writing.at, Err(error.clone()), 0);
         }
-        self.end(ended, &mut || {});
+        self.publisher.end(ended, &mut || {});
     }
 
     fn answers(&mut self, late: Option<&Error>) -> PutAnswers {
-        let mut done = std::mem::take(&mut self.done);
-        for writing in &self.writings {
+        let mut done = std::mem::take(&mut self.publisher.done);
+        let written = self.writings.iter().map(|put| put.at);
+        for at in written.chain(self.publisher.open()) {
             let late = late.expect("a batch whose rounds are over has answered every put");
-            done.answers.push((writing.at, Err(late.clone())));
+            done.answers.push((at, Err(late.clone())));
         }
         done
     }
@@ -463,30 +341,4 @@ fn give_back(inner: &Inner, shard: usize, key: &[u8], reservation: Reservation, 
     shard.cancel(reservation, key);
     drop(shard);
     inner.index.give_back(slots);
-}
-
-/// Takes the slots of a put whose write failed out of use: until a flush ends if the device reported
-/// the failure, for the whole session if the queue failed, because the write may still land.
-fn set_aside(inner: &Inner, writer: &Writer, slots: &[SlotId], error: &Error) {
-    let mut quarantine = writer.quarantine.lock();
-    if !error.is_answer_for_place() {
-        // Neither the device nor a later flush says when the write has ended.
-        for &slot in slots {
-            quarantine.add_for_good(&inner.index, slot);
-        }
-        return;
-    }
-    // A full file system fails writes without the slot being bad, and so does refused memory.
-    let counts = error.is_damage() && !error.is_out_of_space() && !error.is_memory_refused();
-    let failed = error.device_offset();
-    for &slot in slots {
-        // Of several slots only the one with the place that failed may be bad.
-        let is_at_fault = match failed {
-            Some(offset) => inner.geometry.slot_at(offset) == Some(slot.0),
-            None => slots.len() == 1,
-        };
-        let now = inner.options.clock.now();
-        quarantine.add(&inner.index, slot, counts && is_at_fault, now);
-    }
-    writer.log.want_commit();
 }

@@ -135,9 +135,9 @@ pub enum PutOutcome {
     /// A later put or remove of the key, possibly of the same batch, took its place.
     Superseded,
     /// The value was not written, because the eviction policy holds it to be worth less than what it would replace, or
-    /// because nothing is left of the write budget. The key had no entry. The put has no effect, and leaves no record: a
-    /// former value of the key that was evicted, or removed since the last sync, may return after a crash, as without
-    /// this put.
+    /// because nothing is left of the write budget. The key had no entry. With [`PutMode::Replace`] this is a change of the
+    /// key like a remove: a former value that was evicted, or removed, does not return after a crash once this result is
+    /// durable. With [`PutMode::KeepExisting`] the put has no effect at all, and an evicted value may return.
     NotAdmitted,
 }
 
@@ -158,6 +158,14 @@ impl PutOutcome {
 
 /// The result for one key.
 pub type PutResult = Result<PutOutcome, Error>;
+
+/// Results of a batch of writes.
+#[derive(Default)]
+pub(crate) struct PutAnswers {
+    pub(crate) answers: Vec<(usize, PutResult)>,
+    /// Once this ticket is durable, so are these puts and everything their results refer to.
+    pub(crate) ticket: u64,
+}
 
 /// A validated put that has not started.
 pub(crate) struct PlannedPut<'a> {
@@ -180,12 +188,15 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) direct: bool,
     /// Its buffer, if it has been taken already.
     pub(crate) buffer: Option<Buffer>,
+    /// True if the write budget has refused it. Then it has no payload, and leaves a record only.
+    pub(crate) refused: bool,
 }
 
 impl PlannedPut<'_> {
     /// Buffer bytes the put needs.
     pub(crate) fn stride(&self) -> usize {
         match self.direct {
+            _ if self.refused => 0,
             true => direct_write_bytes(self.payload.len(), self.slots),
             false => buffer_bytes(self.payload.len(), self.slots),
         }
@@ -193,7 +204,15 @@ impl PlannedPut<'_> {
 
     /// Returns whether the put needs a buffer that it does not have.
     pub(crate) fn needs_buffer(&self) -> bool {
-        self.buffer.is_none() && !matches!(self.payload, Payload::Buffer(_))
+        let has_one = self.buffer.is_some() || matches!(self.payload, Payload::Buffer(_));
+        !has_one && !self.refused
+    }
+
+    /// Gives up the value: the write budget has refused it.
+    pub(crate) fn refuse(&mut self) {
+        self.refused = true;
+        self.payload = Payload::Bytes(&[]);
+        self.metadata = Cow::Borrowed(&[]);
     }
 
     /// Moves everything out of the caller's memory: the value into `buffer`, or to the heap if
@@ -223,6 +242,7 @@ impl PlannedPut<'_> {
             metadata: Cow::Owned(self.metadata.into_owned()),
             expiry: self.expiry,
             direct: self.direct,
+            refused: self.refused,
             buffer,
             payload,
         }
@@ -340,6 +360,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                     _ => false,
                 },
                 buffer: None,
+                refused: false,
                 payload: put.payload,
             });
         } else {

@@ -24,7 +24,7 @@ pub(crate) enum Taken {
     Slots(Reservation, SlotIds),
     /// No slots: the key exists and is kept. It is durable once this ticket is.
     Exists(u64),
-    /// No slots: the key had no entry, and the policy refused it, or one before it in its batch.
+    /// No slots: the key had no entry, and the policy or the budget refused it, or one before it in its batch.
     NotAdmitted,
     Failed(Error),
 }
@@ -64,7 +64,11 @@ pub(crate) fn take_slots(
         "puts of one shard stand together, so that each lock is taken once"
     );
     let mut taken: Vec<Taken> = wanted.iter().map(no_space).collect();
-    let mut needy: Vec<usize> = (0..wanted.len()).collect();
+    let (mut needy, refused): (Vec<usize>, Vec<usize>) =
+        (0..wanted.len()).partition(|&at| !wanted[at].refused);
+    refused
+        .into_iter()
+        .for_each(|at| taken[at] = Taken::NotAdmitted);
     let mut expiry = Expiry::new(inner);
     if mode == PutMode::KeepExisting {
         // Evict nothing for a key that already exists. The key may still come or go before

@@ -1,0 +1,70 @@
+//! The record that a refused put leaves: its key has no value.
+//!
+//! Evictions leave no record. So without this one a former value of the key could return after a crash, although a put has
+//! replaced it since: the value of a put that was admitted and then evicted leaves a record, too (C3).
+
+use rb_format::{Generation, Record};
+use rb_index::ShardGuard;
+
+use crate::core::expiry::Expiry;
+use crate::core::inner::Inner;
+use crate::core::writer::Writer;
+use crate::error::Error;
+use crate::ops::put_plan::PlannedPut;
+use crate::simulator::Change;
+
+/// A refused put without a result.
+pub(crate) struct RefusedPut {
+    pub(crate) at: usize,
+    hash: u64,
+    key: Box<[u8]>,
+}
+
+/// The end of a refused put.
+pub(crate) enum Trace {
+    /// Another put has inserted the key meanwhile. Its record has this ticket.
+    Overtaken(u64),
+    /// The key has no value from this generation on, which needs a record.
+    Removed(Generation),
+}
+
+impl RefusedPut {
+    pub(crate) fn new(put: PlannedPut<'_>) -> RefusedPut {
+        RefusedPut {
+            at: put.at,
+            hash: put.hash,
+            key: put.key.into(),
+        }
+    }
+
+    /// Ends the put under the lock of its shard, in which its record is queued.
+    pub(crate) fn end(
+        &self,
+        inner: &Inner,
+        writer: &Writer,
+        shard: &mut ShardGuard<'_>,
+        expiry: &mut Expiry<'_>,
+    ) -> Result<Trace, Error> {
+        let (hash, key) = (self.hash, &self.key);
+        expiry.apply(shard, hash, key);
+        if shard.get(hash, key).is_some() {
+            return Ok(Trace::Overtaken(shard.ticket_of(hash, key)));
+        }
+        let generation = writer.next_generation()?;
+        inner.changed(&Change::Removed {
+            key,
+            generation: generation.0,
+        });
+        // A put of the key that is under way is superseded, as by a remove.
+        let removed = shard.remove(hash, key, generation.0);
+        assert!(removed.is_none(), "the key has no entry under this lock");
+        Ok(Trace::Removed(generation))
+    }
+
+    pub(crate) fn record(&self, generation: Generation) -> Record<'_> {
+        Record::Remove {
+            key: &self.key,
+            generation,
+        }
+    }
+}
