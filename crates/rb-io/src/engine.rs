@@ -152,6 +152,9 @@ pub trait Queue: Send {
         timeout: Option<Duration>,
         done: &mut Vec<PartDone>,
     ) -> io::Result<()>;
+    /// Asks the kernel to cancel the parts with these tokens. One that it had not sent to the device yet completes with
+    /// `ECANCELED`; the others complete as if nothing had been asked. Does nothing with an engine that cannot ask.
+    fn cancel(&mut self, _tokens: &[u64]) {}
     /// Returns a handle that makes a blocked `reap` return.
     fn waker(&self) -> Waker;
     /// Returns counters since the queue was opened.

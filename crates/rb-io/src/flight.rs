@@ -53,6 +53,15 @@ impl<T> FlightTable<T> {
             .filter(|_| slot.generation == generation(name))
     }
 
+    /// Returns the ids of the parts for which `wanted` is true.
+    pub(crate) fn names(&self, wanted: impl Fn(&T) -> bool) -> Vec<u64> {
+        let slots = self.slots.iter().enumerate();
+        let wanted = slots.filter(|(_, slot)| slot.part.as_ref().is_some_and(&wanted));
+        wanted
+            .map(|(index, slot)| (u64::from(slot.generation) << 32) | index as u64)
+            .collect()
+    }
+
     pub(crate) fn remove(&mut self, name: u64) -> Option<T> {
         let slot = self.slots.get_mut(index(name))?;
         if slot.generation != generation(name) {

@@ -7,6 +7,7 @@
 //! respond. The memory is adopted, so that its owner records when it is released.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use rb_testkit::{StallingFile, skip};
 
-use crate::{Access, Arena, Device, Engine, EngineKind, Issuer, Lane, QueueOptions, Request};
+use crate::{
+    Access, Arena, Completion, Device, Engine, EngineKind, Issuer, Lane, QueueOptions, Request,
+};
 
 const UNIT: usize = 64 << 10;
 const WATCHDOG: Duration = Duration::from_secs(20);
@@ -292,4 +295,54 @@ fn a_lingering_wait_ends_although_other_parts_hang() {
 fn spare_device() -> Arc<Device> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     Arc::new(Device::create_file(file.path(), 1 << 20, false).expect("a device"))
+}
+
+/// Requests that are given up end at once as far as they wait in the kernel for a thread. Those that the server has end when
+/// it answers.
+#[test]
+fn what_waits_in_the_kernel_is_cancelled() {
+    const WHAT: &str = "what waits in the kernel is cancelled";
+    const COUNT: u64 = 200;
+    if let Some(fixture) = Fixture::new(WHAT, EngineKind::IoUring) {
+        let options = QueueOptions {
+            depth: COUNT as u32,
+            ..QueueOptions::default()
+        };
+        let queue = fixture.engine.queue(&options).expect("the queue opens");
+        let mut lane = Lane::new(queue, fixture.engine.limits());
+        fixture.file.hold().expect("it obeys");
+        // A flush keeps a thread of the kernel until it is answered, and a ring has four a core.
+        (0..COUNT).for_each(|tag| lane.start(tag, Request::flush()));
+        let mut done = Vec::new();
+        let moment = Duration::from_millis(50);
+        lane.poll(1, Some(moment), &mut done).expect("it works");
+        assert!(fixture.file.wait_for_held(1, WATCHDOG));
+        assert!(done.is_empty(), "nothing answers");
+        lane.give_up(|tag| tag != 7);
+        while lane.poll(1, Some(moment), &mut done).is_ok() && lane.unfinished() > 100 {
+            assert!(!done.is_empty(), "nothing was cancelled");
+        }
+        let is_cancelled = |done: &Completion| {
+            let source = done
+                .result
+                .as_ref()
+                .err()
+                .and_then(std::error::Error::source);
+            let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+            source.and_then(io::Error::raw_os_error) == Some(libc::ECANCELED)
+        };
+        assert!(done.iter().all(is_cancelled), "{done:?}");
+        assert!(done.iter().all(|done| done.tag != 7), "it goes on");
+        let held = fixture.file.held();
+        assert!(held >= 1, "what the server has cannot be cancelled");
+        fixture.file.release().expect("it obeys");
+        while lane.unfinished() > 0 {
+            lane.poll(1, Some(WATCHDOG), &mut done).expect("it works");
+        }
+        assert_eq!(done.len(), COUNT as usize);
+        let ended = done.iter().filter(|done| done.result.is_ok());
+        assert!(ended.count() >= held, "what was answered was done");
+        let seven = done.iter().find(|done| done.tag == 7).expect("it ended");
+        assert!(seven.result.is_ok(), "it was not given up");
+    }
 }

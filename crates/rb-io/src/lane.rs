@@ -240,6 +240,73 @@ impl Lane {
             .collect()
     }
 
+    /// Gives up the requests of [`start`](Self::start) for whose tags `which` returns true: starts no more of their parts,
+    /// and asks the kernel to cancel those in flight. A request completes as always, when none of its parts is in flight;
+    /// with `ECANCELED` if not all of it was done. What the device already works on cannot be cancelled.
+    ///
+    /// ```
+    /// use rb_io::{Arena, Device, EngineKind, Lane, QueueOptions, Request};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let device = Device::create_file(&dir.path().join("device"), 1 << 20, false)?;
+    /// let engine = rb_io::open(device, EngineKind::Posix)?.engine;
+    /// let mut lane = Lane::new(engine.queue(&QueueOptions::default())?, engine.limits());
+    /// let arena = Arena::allocate(64 << 10)?;
+    /// let buffer = arena.take(4096).expect("the arena is free");
+    ///
+    /// lane.start(42, Request::read(0, buffer, 0, 4096));
+    /// lane.give_up(|tag| tag == 42); // nothing of it has started
+    /// let mut done = Vec::new();
+    /// lane.poll(1, None, &mut done)?;
+    /// assert!(done[0].result.is_err() && done[0].buf.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn give_up(&mut self, which: impl Fn(u64) -> bool) {
+        self.check_process();
+        let engine = self.queue.engine();
+        let indices: Vec<usize> = self.requests.indices().collect();
+        for index in indices {
+            if let Some(entry) = self.requests.get_mut(index)
+                && entry.tag().is_some_and(&which)
+            {
+                entry.give_up(&self.limits, engine);
+            }
+        }
+        let (requests, parts) = (&self.requests, &self.parts);
+        self.to_cut.retain(|&index| {
+            requests
+                .get(index)
+                .is_some_and(|entry| !entry.is_given_up())
+        });
+        let is_given_up = |part: &PartState| {
+            let request = requests.get(part.request);
+            request.is_some_and(Entry::is_given_up)
+        };
+        let (waiting, retries): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.retries)
+            .into_iter()
+            .partition(|&(_, index)| parts.get(index).is_some_and(is_given_up));
+        self.retries = retries;
+        let waiting: Vec<usize> = waiting.into_iter().map(|(_, index)| index).collect();
+        let in_flight = parts.indices().filter(|index| !waiting.contains(index));
+        let tokens = in_flight.filter_map(|index| {
+            let part = parts.get(index).filter(|part| is_given_up(part))?;
+            Some(part.token(index))
+        });
+        let tokens: Vec<u64> = tokens.collect();
+        for index in waiting {
+            if let Some(part) = self.parts.remove(index)
+                && let Some(entry) = self.requests.get_mut(part.request)
+            {
+                entry.end_part(Some(part.cancelled(entry.op, engine)));
+            }
+        }
+        self.queue.cancel(&tokens);
+        let indices: Vec<usize> = self.requests.indices().collect();
+        for index in indices {
+            self.complete_if_done(index);
+        }
+    }
+
     /// Returns the number of requests started and not completed.
     #[must_use]
     pub fn unfinished(&self) -> usize {
@@ -444,6 +511,7 @@ impl Lane {
         };
         let engine = self.queue.engine();
         let error = match state.after(entry.op, done.result, &self.limits, engine) {
+            After::Again(_) if entry.is_given_up() => Some(state.cancelled(entry.op, engine)),
             After::Again(delay) => {
                 let due = Instant::now() + delay;
                 let place = self.retries.partition_point(|(other, _)| *other <= due);

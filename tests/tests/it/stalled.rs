@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rb_core::{
-    ClassRequest, EngineKind, Error, FormatOptions, Share, Store, StoreOptions, ValueBuf, format,
+    Arena, ClassRequest, EngineKind, Error, FormatOptions, Share, Store, StoreOptions, ValueBuf,
+    format,
 };
 use rb_testkit::{StallingFile, skip};
 
@@ -31,6 +32,7 @@ fn options(engine: EngineKind) -> StoreOptions {
         queue_depth: 8,
         busy_wait: Duration::from_millis(20),
         io_deadline: Duration::from_millis(150),
+        direct_min: 1,
         // Only the test reads or writes while the file stalls.
         sync_interval: Duration::from_hours(1),
         ..StoreOptions::default()
@@ -38,9 +40,13 @@ fn options(engine: EngineKind) -> StoreOptions {
 }
 
 pub(crate) fn formatted(file: &Path) {
+    formatted_with(file, SLOTS);
+}
+
+fn formatted_with(file: &Path, slots: u64) {
     let class = ClassRequest {
         slot_bytes: 64 * KIB as u64,
-        share: Share::Slots(SLOTS),
+        share: Share::Slots(slots),
     };
     let mut options = FormatOptions::new(file, vec![class]);
     options.key_len_max = 32;
@@ -61,6 +67,10 @@ fn canaries(store: &Store) -> Vec<ValueBuf> {
 
 /// Runs `test` with a store over a file that stalls, on each engine.
 fn on_a_stalling_file(what: &str, test: impl Fn(&StallingFile, Store, EngineKind)) {
+    with_slots(what, SLOTS, test);
+}
+
+fn with_slots(what: &str, slots: u64, test: impl Fn(&StallingFile, Store, EngineKind)) {
     for engine in [EngineKind::Posix, EngineKind::IoUring] {
         if engine == EngineKind::IoUring && !io_uring_works(what) {
             continue;
@@ -69,7 +79,7 @@ fn on_a_stalling_file(what: &str, test: impl Fn(&StallingFile, Store, EngineKind
             Ok(file) => file,
             Err(why) => return skip::note(what, &format!("no file system of our own: {why}")),
         };
-        formatted(file.path());
+        formatted_with(file.path(), slots);
         let store = Store::open(file.path(), options(engine)).unwrap();
         test(&file, store, engine);
     }
@@ -197,4 +207,54 @@ fn a_dropped_put_keeps_its_buffer_until_it_ends() {
         "the late write took other bytes along"
     );
     drop(taken);
+}
+
+/// A late batch went on to send its requests to the device, into memory of a caller that had its answer long ago. Now it
+/// keeps the memory of those that the device has, and gives the rest back at its deadline.
+#[test]
+fn a_late_batch_sends_nothing_more() {
+    const COUNT: usize = 40;
+    let what = "a late batch over a file that stalls";
+    with_slots(what, COUNT as u64, |file, store, engine| {
+        let keys: Vec<_> = (0..COUNT as u64).map(key).collect();
+        for (n, key) in keys.iter().enumerate() {
+            store.put(key, &value(n as u64, LEN)).unwrap();
+        }
+        store.sync().unwrap();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        for (is_async, direct) in [(false, false), (false, true), (true, false), (true, true)] {
+            let case = format!("{engine}, async {is_async}, direct {direct}");
+            let arena = Arena::allocate(COUNT * 64 * KIB).unwrap();
+            // Memory that does not begin on a block gets a copy.
+            let begin = if direct { 0 } else { 8 };
+            let lend = |at| arena.lend_exclusive(at * 64 * KIB + begin, LEN).unwrap();
+            let loans = || (0..COUNT).map(lend).collect();
+            file.hold().unwrap();
+            let late = match is_async {
+                true => store.get_many_at_async(&keys, loans()).wait(),
+                false => store.get_many_at(&keys, loans()),
+            };
+            let is_late = |late: &_| matches!(late, Err(Error::TimedOut { .. }));
+            assert!(late.iter().all(is_late), "{case}: {late:?}");
+            // The queue has room for 8 requests, and the file has all of those.
+            let lent = || (arena.bytes() - arena.available()) / LEN;
+            let kept = if direct { 1..=8 } else { 0..=0 };
+            let gives_back = in_time(|| kept.contains(&lent()));
+            assert!(gives_back, "{case}: {} values are lent", lent());
+            file.release().unwrap();
+            assert!(in_time(|| lent() == 0), "{case}");
+            let found = store.get_many_at(&keys, loans());
+            assert!(found.iter().all(|found| matches!(found, Ok(Some(_)))));
+        }
+        store.audit().unwrap();
+    });
+}
+
+/// Returns whether the condition holds before the watchdog expires.
+fn in_time(holds: impl Fn() -> bool) -> bool {
+    let start = std::time::Instant::now();
+    while !holds() && start.elapsed() < WATCHDOG {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    holds()
 }

@@ -167,7 +167,8 @@ fn drive<B: Batch>(
     Ok(batch)
 }
 
-/// Waits for the rest of a late batch in a thread of its own, however long the device takes.
+/// Gives up what the device does not have yet of a late batch, and waits for the rest in a thread of its own, however
+/// long the device takes.
 fn wait_elsewhere<B: Batch>(lane: PoolLane, batch: B, missing: usize, late: Late) {
     // If no thread can be started, the closure is dropped. Lane and batch must survive that.
     let parked = Arc::new(Mutex::new(Some((lane, batch))));
@@ -190,10 +191,11 @@ fn wait_elsewhere<B: Batch>(lane: PoolLane, batch: B, missing: usize, late: Late
 }
 
 fn wait_for<B: Batch>(lane: &mut Lane, batch: &mut B, mut missing: usize) {
+    lane.give_up(|_| true);
     let mut arrived = Vec::new();
     while missing > 0 {
-        let wanted = u32::try_from(missing).unwrap_or(u32::MAX);
-        let failed = lane.poll(wanted, None, &mut arrived).is_err();
+        // One by one: each gives its memory back.
+        let failed = lane.poll(1, None, &mut arrived).is_err();
         assert!(arrived.len() <= missing, "a lane completes a request once");
         missing -= arrived.len();
         arrived.drain(..).for_each(|answer| batch.arrived(answer));

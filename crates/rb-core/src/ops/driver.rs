@@ -311,15 +311,24 @@ impl Loop {
         Some((oldest + self.deadline).saturating_sub(self.now))
     }
 
+    /// Replies to jobs that are late, and gives up what the device does not have yet of them.
     fn notify_late(&mut self) {
-        for active in self.active.iter_mut().flatten() {
+        let mut late_now = Vec::new();
+        for (number, active) in self.active.iter_mut().enumerate() {
+            let Some(active) = active else {
+                continue;
+            };
             if self.now - active.since >= self.deadline && !active.late {
                 active.late = true;
                 let waited = self.deadline;
                 let late = Error::TimedOut { waited };
                 // Only the caller is answered; the batch stays until its requests complete.
                 active.batch.reply(Some(&late), &mut Wakes::default());
+                late_now.push(number as u64);
             }
+        }
+        if !late_now.is_empty() {
+            self.lane.give_up(|tag| late_now.contains(&(tag >> 32)));
         }
     }
 

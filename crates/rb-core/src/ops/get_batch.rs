@@ -248,9 +248,13 @@ impl Batch for GetBatch {
 
     fn answers(&mut self, late: Option<&Error>) -> Self::Answers {
         let mut answers = std::mem::take(&mut self.answers);
-        for hit in &self.hits {
+        for hit in &mut self.hits {
             let late = late.expect("a batch whose rounds are over has answered every hit");
             answers.push((hit.at, Err(late.clone())));
+            // The device has a buffer of the store's: nothing needs the caller's memory any more.
+            if matches!(hit.target, Target::Copied(_)) {
+                hit.target = Target::Buffer;
+            }
         }
         answers
     }

@@ -93,6 +93,11 @@ impl PartState {
         }
     }
 
+    /// The error of a part whose rest is not started.
+    pub(super) fn cancelled(&self, op: OpKind, engine: &'static str) -> IoError {
+        cancelled(self.rest, op, engine)
+    }
+
     fn continue_short(
         &mut self,
         op: OpKind,
@@ -122,6 +127,17 @@ impl PartState {
         self.rest.len -= whole_blocks;
         self.rest.buf_offset += whole_blocks as usize;
         After::Again(Duration::ZERO)
+    }
+}
+
+/// The error of a range whose request was given up before it was sent.
+pub(super) fn cancelled(span: Span, op: OpKind, engine: &'static str) -> IoError {
+    IoError::Os {
+        engine,
+        op,
+        offset: span.offset,
+        len: span.len,
+        source: io::Error::from_raw_os_error(libc::ECANCELED),
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::arena::PAGE_BYTES;
 use crate::buffer::{Buffer, IoBuf, Loan};
 use crate::error::IoError;
-use crate::lane::part::PartState;
+use crate::lane::part::{PartState, cancelled};
 use crate::lane::stats::Counted;
 use crate::limits::Limits;
 use crate::request::{Memory, OpKind, Part, PlacementId};
@@ -284,6 +284,8 @@ pub(super) struct Entry {
     /// The single part of a flush, which has no bytes.
     flush: Option<Span>,
     cut: bool,
+    /// True if nothing more of it is started.
+    given_up: bool,
     open_parts: u32,
     checksummed: Option<Range<usize>>,
     sums: Vec<PartSum>,
@@ -329,6 +331,7 @@ impl Entry {
                 buf_offset: 0,
             }),
             cut: false,
+            given_up: false,
             open_parts: 0,
             checksummed: checksummed.filter(|_| op == OpKind::Read),
             sums: Vec::new(),
@@ -372,6 +375,29 @@ impl Entry {
             };
             self.spans = split(next.offset, next.len, limits, next.buf_offset + before);
             self.before = before;
+        }
+    }
+
+    /// Starts no more of its parts. If there are some, the request fails.
+    pub(super) fn give_up(&mut self, limits: &Limits, engine: &'static str) {
+        self.given_up = true;
+        if !self.cut
+            && let Some((span, _)) = self.next_span(limits)
+        {
+            self.end_part(Some(cancelled(span, self.op, engine)));
+        }
+        self.cut = true;
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    /// The tag of a request of `start`.
+    pub(super) fn tag(&self) -> Option<u64> {
+        match self.owner {
+            Owner::Tag(tag) => Some(tag),
+            Owner::Run(_) => None,
         }
     }
 

@@ -39,6 +39,11 @@ impl<T> Table<T> {
         self.entries.iter().flatten()
     }
 
+    pub(super) fn indices(&self) -> impl Iterator<Item = usize> {
+        let entries = self.entries.iter().enumerate();
+        entries.filter_map(|(index, entry)| entry.as_ref().map(|_| index))
+    }
+
     pub(super) fn remove(&mut self, index: usize) -> Option<T> {
         let value = self.entries.get_mut(index)?.take()?;
         self.free.push(index);

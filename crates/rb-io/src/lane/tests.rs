@@ -230,3 +230,42 @@ fn a_loan_is_memory_of_a_request_and_comes_back() {
     assert_eq!(*waits.lock(), [4; 3]);
     assert_eq!(lent.available(), lent.bytes());
 }
+
+/// A request that is given up starts no more parts, and ends with those in flight. Other requests go on.
+#[test]
+fn a_request_that_is_given_up_starts_nothing_more() {
+    let (mut lane, waits) = lane(4);
+    let mut done = Vec::new();
+    for (tag, count) in [(1, 6), (2, 3), (3, 1)] {
+        lane.start(tag, parts(count));
+    }
+    lane.poll(0, None, &mut done).expect("the queue works");
+    assert_eq!(lane.queue.in_flight(), 4, "four parts of the first");
+    lane.give_up(|tag| tag != 3);
+    // Nothing of the second was in flight.
+    lane.poll(1, None, &mut done).expect("the queue works");
+    assert_eq!((done.len(), done[0].tag), (1, 2));
+    lane.poll(2, None, &mut done).expect("the queue works");
+    assert_eq!((done.len(), lane.unfinished()), (3, 0));
+    for done in done {
+        let words = done.result.map_err(|error| error.to_string());
+        match done.tag {
+            1 => assert!(words.is_err_and(|words| words.contains("4096 bytes at 16384"))),
+            2 => assert!(words.is_err_and(|words| words.contains("4096 bytes at 0"))),
+            _ => assert!(words.is_ok()),
+        }
+    }
+    assert_eq!(waits.lock().iter().sum::<u32>(), 5, "parts that were sent");
+}
+
+/// A request of which all parts are in flight is not failed by giving it up.
+#[test]
+fn a_request_that_is_given_up_may_still_be_done() {
+    let (mut lane, _) = lane(4);
+    let mut done = Vec::new();
+    lane.start(1, parts(3));
+    lane.poll(0, None, &mut done).expect("the queue works");
+    lane.give_up(|_| true);
+    lane.poll(1, None, &mut done).expect("the queue works");
+    assert!(done[0].result.is_ok());
+}

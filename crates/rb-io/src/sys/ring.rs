@@ -29,6 +29,8 @@ use crate::sys::event::EventFd;
 
 /// The `user_data` of the poll that waits for a waker; no index and generation equal it.
 const WAKE: u64 = u64::MAX;
+/// The `user_data` of requests to cancel, whose own results say nothing that is needed.
+const CANCEL: u64 = u64::MAX - 1;
 
 /// The kernel mode in which a ring runs completions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,6 +251,21 @@ impl<E: Encoder> Ring<E> {
         }
     }
 
+    /// Queues requests to cancel parts, as many as there is room for, and returns their number.
+    pub(crate) fn push_cancels(&mut self, wanted: impl Fn(&Part) -> bool) -> u32 {
+        let mut pushed = 0;
+        for name in self.table.names(wanted) {
+            let entry: squeue::Entry = opcode::AsyncCancel::new(name).build();
+            let entry = entry.user_data(CANCEL).into();
+            // SAFETY: the entry has no memory. The part stays in the table until its own completion.
+            if unsafe { self.ring.submission().push(&entry) }.is_err() {
+                break;
+            }
+            pushed += 1;
+        }
+        pushed
+    }
+
     /// Queues a poll that completes when `event` is raised.
     pub(crate) fn push_wake(&mut self, event: &EventFd) -> bool {
         let entry: squeue::Entry =
@@ -306,6 +323,9 @@ impl<E: Encoder> Ring<E> {
             let result = completion.result();
             if completion.user_data() == WAKE {
                 ended(Ended::Wake(result >= 0));
+                continue;
+            }
+            if completion.user_data() == CANCEL {
                 continue;
             }
             let Some(mut part) = self.table.remove(completion.user_data()) else {

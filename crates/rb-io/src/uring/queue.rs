@@ -256,6 +256,14 @@ impl<E: Encoder> Queue for UringQueue<E> {
         }
     }
 
+    fn cancel(&mut self, tokens: &[u64]) {
+        // An error means that the queue has failed, which the next `reap` returns.
+        _ = self.submit_all();
+        // What finds no room in the ring goes on: cancelling is no promise.
+        self.unsubmitted += self.ring.push_cancels(|part| tokens.contains(&part.token));
+        _ = self.submit_all();
+    }
+
     fn waker(&self) -> Waker {
         self.wake.waker()
     }
