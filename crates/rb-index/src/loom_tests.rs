@@ -9,6 +9,7 @@
 //! result of a replay.
 
 mod keys;
+mod learned;
 mod slots;
 
 use loom::cell::Cell;
@@ -50,14 +51,18 @@ struct World {
 }
 
 impl World {
-    fn new(slots: u32) -> World {
+    fn new(slots: u32, policy: Option<&dyn PolicyFactory>) -> World {
         let options = IndexOptions {
             shards: 2,
             classes: vec![vec![0..slots]],
             secret: [0; 16],
         };
+        let mut index = Index::new(options).expect("the options are right");
+        if let Some(policy) = policy {
+            index.use_policy(policy, &[]).expect("there is memory");
+        }
         World {
-            index: Index::new(options).expect("the options are right"),
+            index,
             held: (0..slots).map(|_| Cell::new(0)).collect(),
             log: Mutex::new(Vec::new()),
             durable: AtomicU64::new(0),
@@ -370,6 +375,16 @@ struct Bounds {
 }
 
 fn model<F: Fn(Arc<World>) + Sync + Send + 'static>(bounds: Bounds, slots: u32, threads: F) {
+    model_of(None, bounds, slots, threads);
+}
+
+/// A model of an index with a policy; LRU without one.
+fn model_of<F: Fn(Arc<World>) + Sync + Send + 'static>(
+    policy: Option<&'static (dyn PolicyFactory + Sync)>,
+    bounds: Bounds,
+    slots: u32,
+    threads: F,
+) {
     let name = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
     let name = name.rsplit("::").next().unwrap_or(name);
     let only = std::env::var("RB_LOOM_ONLY").unwrap_or_default();
@@ -386,7 +401,7 @@ fn model<F: Fn(Arc<World>) + Sync + Send + 'static>(bounds: Bounds, slots: u32, 
     let start = Instant::now();
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        let world = Arc::new(World::new(slots));
+        let world = Arc::new(World::new(slots, policy.map(|policy| policy as _)));
         threads(Arc::clone(&world));
         world.check();
     });

@@ -6,7 +6,7 @@
 //! [`crate::IndexStats`], and hints, use the standard library in both builds ([`Tally`]): nothing
 //! relies on them, and modelling them would multiply the schedules to explore.
 
-pub(crate) use self::chosen::{AtomicU8, Guard, Lock, step_aside, zeros};
+pub(crate) use self::chosen::{AtomicU8, Guard, Lock, Meeting, step_aside, zeros};
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;
 
@@ -65,6 +65,19 @@ impl Tally32 {
 
 #[cfg(not(all(test, rb_loom)))]
 mod chosen {
+    /// A place at which the models may switch threads, because a hint is read or written there. Nothing otherwise.
+    #[derive(Debug)]
+    pub(crate) struct Meeting;
+
+    impl Meeting {
+        pub(crate) fn new() -> Meeting {
+            Meeting
+        }
+
+        #[inline]
+        pub(crate) fn meet(&self) {}
+    }
+
     pub(crate) use std::sync::atomic::AtomicU8;
     use std::time::{Duration, Instant};
 
@@ -116,6 +129,19 @@ mod chosen {
     use std::time::Duration;
 
     pub(crate) type Guard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+    #[derive(Debug)]
+    pub(crate) struct Meeting(AtomicU8);
+
+    impl Meeting {
+        pub(crate) fn new() -> Meeting {
+            Meeting(AtomicU8::new(0))
+        }
+
+        pub(crate) fn meet(&self) {
+            self.0.swap(0, super::Ordering::AcqRel);
+        }
+    }
 
     pub(crate) fn zeros(len: usize) -> Result<Box<[AtomicU8]>, crate::memory::NoMemory> {
         Ok((0..len).map(|_| AtomicU8::new(0)).collect())

@@ -4,7 +4,7 @@ use super::ages::Ages;
 use super::class::CLASSES;
 use super::duel::Arm;
 use super::value::Values;
-use crate::sync::{Tally, Tally32};
+use crate::sync::{Meeting, Tally, Tally32};
 
 /// Shards that the search looks at each time: once for the admission of a key, and once for the eviction.
 const LOOKS: usize = 4;
@@ -23,6 +23,8 @@ pub(super) struct Tails {
     times: Box<[Tally32]>,
     /// For each slot class and shard the classes that have an entry.
     present: Box<[Tally]>,
+    /// Where the threads that show and those that search meet.
+    meeting: Meeting,
 }
 
 impl Tails {
@@ -34,11 +36,13 @@ impl Tails {
             present: (0..slot_classes * shards)
                 .map(|_| Tally::default())
                 .collect(),
+            meeting: Meeting::new(),
         }
     }
 
     /// The caller holds the lock of the shard.
     pub(super) fn show(&self, slot_class: u8, shard: usize, class: u8, time: Option<u32>) {
+        self.meeting.meet();
         let shown = time.map_or(0, |time| time.max(1));
         self.times[self.place(slot_class, shard) * CLASSES + usize::from(class)].set(shown);
         let present = &self.present[self.place(slot_class, shard)];
@@ -62,6 +66,7 @@ impl Tails {
     }
 
     fn get(&self, slot_class: u8, shard: usize, class: u8) -> Option<u32> {
+        self.meeting.meet();
         let place = self.place(slot_class, shard) * CLASSES + usize::from(class);
         let shown = self.times[place].get();
         (shown != 0).then_some(shown)
