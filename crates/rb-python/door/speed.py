@@ -31,14 +31,24 @@ STORE = {"bytes": "4GiB", "slot_bytes": "16KiB", "sparse": True}
 class Lmcache:
     def __init__(self, path: Path) -> None:
         import torch
+        from lmcache.v1.distributed.internal_api import L1MemoryDesc
+        from lmcache.v1.memory_management import MemoryFormat, MemoryObjMetadata, TensorMemoryObj
         from raw_block.lmcache import RawBlockAdapter
         from soak_lmcache import Watching, key_of
         from test_lmcache_adapter import load, lookup, obj, store
 
         torch.set_num_threads(1)
+        # Objects lie in memory that LMCache hands over, as in a server.
+        pool = torch.ones((BATCH + 1) * LAYOUT_BYTES, dtype=torch.uint8)
+        begin = -pool.data_ptr() % LAYOUT_BYTES
+        meta = MemoryObjMetadata(torch.Size([1000]), torch.float32, 0, 4000, 1, fmt=MemoryFormat.KV_2LTD)
+        places = range(begin, begin + BATCH * LAYOUT_BYTES, LAYOUT_BYTES)
+        self.objects = [TensorMemoryObj(pool[at : at + 4000], meta, parent_allocator=None) for at in places]
+        memory = L1MemoryDesc(pool.data_ptr() + begin, BATCH * LAYOUT_BYTES, LAYOUT_BYTES)
         self.key_of, self.obj, self._store, self._load, self._lookup = key_of, obj, store, load, lookup
         self.began, self.began_cpu = time.monotonic(), time.process_time()
-        self.adapter = RawBlockAdapter({"path": str(path), **STORE})
+        self.adapter = RawBlockAdapter({"path": str(path), **STORE}, memory)
+        assert self.adapter._direct_off is None, self.adapter._direct_off
         self.listener = Watching()
         self.adapter.register_listener(self.listener)
 
@@ -59,7 +69,7 @@ class Lmcache:
         thread = adapter._pump._thread.ident
         assert thread is not None
         pump = time.pthread_getcpuclockid(thread)
-        objects = [self.obj(1.0) for _ in range(BATCH)]
+        objects = self.objects
         figures: dict[str, list[float]] = {"submit": [], "complete": [], "host": [], "lookup": [], "lookup_ms": []}
         host = 0.0
         notify = adapter._notify_keys_stored

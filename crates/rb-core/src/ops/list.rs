@@ -47,6 +47,9 @@ impl From<ListOrder> for ListCursor {
     }
 }
 
+/// Above the rank of every entry: generations are at least 1, and end before the largest number.
+const NO_RANK: u64 = u64::MAX;
+
 /// The next entries of a listing, at most `limit`, and where it continues.
 pub(crate) type Page = (Vec<EntryInfo>, Option<ListCursor>);
 
@@ -76,13 +79,44 @@ fn in_any_order(inner: &Inner, mut scan: EntryScan, limit: usize) -> Option<Page
     Some((page, more.then_some(ListCursor(Position::Index(scan)))))
 }
 
-/// Returns the `limit` entries of the lowest ranks above `after`. Scans the whole index twice: for the ranks alone, which is
-/// cheap, and for the entries up to the last of these. `None` if the store is closed.
+/// Returns the `limit` entries of the lowest ranks above `after`. If these may not be all, scans the index twice: for their
+/// ranks alone, which is cheap, and for the entries. `None` if the store is closed.
 fn by_age(inner: &Inner, order: ListOrder, after: u64, limit: usize) -> Option<Page> {
     let rank_of = |entry: &SnapshotEntry<'_>| match order {
         ListOrder::NewestFirst => !entry.located.generation,
         ListOrder::OldestFirst | ListOrder::Any => entry.located.generation,
     };
+    let classes = inner.index.stats().classes;
+    let live: u64 = classes.iter().map(|class| class.live).sum();
+    let highest = match live <= limit as u64 {
+        true => NO_RANK,
+        false => highest_of_page(inner, &rank_of, after, limit)?,
+    };
+    let mut page = Vec::new();
+    each_live(inner, &mut |entry| {
+        let rank = rank_of(entry);
+        // Of the last page no rank is too high: a key that is replaced meanwhile has a new one.
+        if after < rank && rank <= highest {
+            page.push((rank, EntryInfo::new(inner, entry)));
+        }
+    })?;
+    page.sort_unstable_by_key(|(rank, _)| *rank);
+    // Entries that were put meanwhile may have low ranks.
+    let more = highest != NO_RANK || page.len() > limit;
+    page.truncate(limit);
+    let rank = page.last().map_or(highest, |(rank, _)| *rank);
+    let next = more.then_some(ListCursor(Position::Age { order, rank }));
+    Some((page.into_iter().map(|(_, entry)| entry).collect(), next))
+}
+
+/// Returns the highest of the `limit` lowest ranks above `after`; [`NO_RANK`] if there are no more than these. `None` if the
+/// store is closed.
+fn highest_of_page(
+    inner: &Inner,
+    rank_of: &dyn Fn(&SnapshotEntry<'_>) -> u64,
+    after: u64,
+    limit: usize,
+) -> Option<u64> {
     // The highest rank on top.
     let (mut lowest, mut beyond) = (BinaryHeap::new(), false);
     each_live(inner, &mut |entry| {
@@ -99,25 +133,8 @@ fn by_age(inner: &Inner, order: ListOrder, after: u64, limit: usize) -> Option<P
         }
         lowest.push(rank);
     })?;
-    let Some(highest) = lowest.into_iter().max() else {
-        return Some((Vec::new(), None));
-    };
-    // Of the last page no rank is too high: a key that is replaced between the scans has a new one.
-    let highest = if beyond { highest } else { u64::MAX };
-    let mut page = Vec::new();
-    each_live(inner, &mut |entry| {
-        let rank = rank_of(entry);
-        if after < rank && rank <= highest {
-            page.push((rank, EntryInfo::new(inner, entry)));
-        }
-    })?;
-    page.sort_unstable_by_key(|(rank, _)| *rank);
-    // Entries that were put meanwhile may have low ranks.
-    beyond |= page.len() > limit;
-    page.truncate(limit);
-    let last = page.last().map_or(highest, |(rank, _)| *rank);
-    let next = beyond.then_some(ListCursor(Position::Age { order, rank: last }));
-    Some((page.into_iter().map(|(_, entry)| entry).collect(), next))
+    let highest = lowest.peek().copied().filter(|_| beyond);
+    Some(highest.unwrap_or(NO_RANK))
 }
 
 /// Passes every entry whose time is not over. `None` if the store is closed.
