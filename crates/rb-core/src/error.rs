@@ -187,6 +187,11 @@ impl Error {
         }
     }
 
+    /// Returns true if the request was given up before all of it was sent, and nothing of it lands any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self, Error::Io(error) if error.is_given_up())
+    }
+
     /// Returns true if there was no space for a write: the file system under a sparse file, or the pool of a thin device,
     /// is full. The slot stays usable.
     #[must_use]

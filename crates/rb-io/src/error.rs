@@ -156,6 +156,18 @@ pub enum IoError {
         /// The error from the kernel.
         source: io::Error,
     },
+    /// The request was given up ([`Lane::give_up`](crate::Lane::give_up)) before all of it was sent. Nothing of it lands any more.
+    #[error("{engine}: {op:?} of {len} bytes at {offset} was given up before it was sent")]
+    GivenUp {
+        /// Engine that would have run it.
+        engine: &'static str,
+        /// The operation.
+        op: OpKind,
+        /// First byte that was not sent.
+        offset: u64,
+        /// Length of the part that begins there, in bytes.
+        len: u64,
+    },
     /// The device moved fewer bytes than requested and then made no more progress.
     #[error("{engine}: {op:?} at {offset} moved {moved} of {wanted} bytes and then no more")]
     Short {
@@ -246,6 +258,12 @@ impl IoError {
         }
     }
 
+    /// Returns whether the request was given up before all of it was sent.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(self, Self::GivenUp { .. })
+    }
+
     /// Returns whether the same request may succeed if tried again (it was already retried a
     /// bounded number of times).
     #[must_use]
@@ -308,7 +326,6 @@ pub(crate) fn is_transient(error: &io::Error) -> bool {
     )
 }
 
-/// Creates the error for a refused system call on a path.
 /// Shows a path, also an empty one.
 fn shown(path: &Path) -> Cow<'_, str> {
     match path.as_os_str().is_empty() {
@@ -317,6 +334,7 @@ fn shown(path: &Path) -> Cow<'_, str> {
     }
 }
 
+/// Creates the error for a refused system call on a path.
 pub(crate) fn failed(path: &Path, step: &'static str, source: io::Error) -> OpenError {
     OpenError::Path {
         path: path.into(),

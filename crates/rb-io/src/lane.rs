@@ -242,7 +242,7 @@ impl Lane {
 
     /// Gives up the requests of [`start`](Self::start) for whose tags `which` returns true: starts no more of their parts,
     /// and asks the kernel to cancel those in flight. A request completes as always, when none of its parts is in flight;
-    /// with `ECANCELED` if not all of it was done. What the device already works on cannot be cancelled.
+    /// with [`IoError::GivenUp`] if not all of it was sent. What the device already works on cannot be cancelled.
     ///
     /// ```
     /// use rb_io::{Arena, Device, EngineKind, Lane, QueueOptions, Request};
@@ -264,45 +264,38 @@ impl Lane {
     pub fn give_up(&mut self, which: impl Fn(u64) -> bool) {
         self.check_process();
         let engine = self.queue.engine();
-        let indices: Vec<usize> = self.requests.indices().collect();
-        for index in indices {
-            if let Some(entry) = self.requests.get_mut(index)
-                && entry.tag().is_some_and(&which)
-            {
+        let mut given_up: Vec<usize> = self.requests.indices().collect();
+        given_up.retain(|&index| {
+            let entry = self.requests.get_mut(index);
+            let entry =
+                entry.filter(|entry| !entry.is_given_up() && entry.tag().is_some_and(&which));
+            entry.is_some_and(|entry| {
                 entry.give_up(&self.limits, engine);
-            }
-        }
-        let (requests, parts) = (&self.requests, &self.parts);
-        self.to_cut.retain(|&index| {
-            requests
-                .get(index)
-                .is_some_and(|entry| !entry.is_given_up())
+                true
+            })
         });
-        let is_given_up = |part: &PartState| {
-            let request = requests.get(part.request);
-            request.is_some_and(Entry::is_given_up)
+        self.to_cut.retain(|index| !given_up.contains(index));
+        let is_of_these = |index: &usize| {
+            let part = self.parts.get(*index);
+            part.is_some_and(|part| given_up.contains(&part.request))
         };
-        let (waiting, retries): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.retries)
-            .into_iter()
-            .partition(|&(_, index)| parts.get(index).is_some_and(is_given_up));
+        let parts: Vec<usize> = self.parts.indices().filter(is_of_these).collect();
+        let retries = std::mem::take(&mut self.retries).into_iter();
+        let (waiting, retries) = retries.partition(|(_, index)| parts.contains(index));
         self.retries = retries;
-        let waiting: Vec<usize> = waiting.into_iter().map(|(_, index)| index).collect();
-        let in_flight = parts.indices().filter(|index| !waiting.contains(index));
-        let tokens = in_flight.filter_map(|index| {
-            let part = parts.get(index).filter(|part| is_given_up(part))?;
-            Some(part.token(index))
-        });
-        let tokens: Vec<u64> = tokens.collect();
-        for index in waiting {
-            if let Some(part) = self.parts.remove(index)
+        let waiting: VecDeque<(Instant, usize)> = waiting;
+        let mut tokens = Vec::new();
+        for index in parts {
+            if !waiting.iter().any(|(_, waits)| *waits == index) {
+                tokens.extend(self.parts.get(index).map(|part| part.token(index)));
+            } else if let Some(part) = self.parts.remove(index)
                 && let Some(entry) = self.requests.get_mut(part.request)
             {
-                entry.end_part(Some(part.cancelled(entry.op, engine)));
+                entry.end_part(Some(part.given_up(entry.op, engine)));
             }
         }
         self.queue.cancel(&tokens);
-        let indices: Vec<usize> = self.requests.indices().collect();
-        for index in indices {
+        for index in given_up {
             self.complete_if_done(index);
         }
     }
@@ -511,7 +504,7 @@ impl Lane {
         };
         let engine = self.queue.engine();
         let error = match state.after(entry.op, done.result, &self.limits, engine) {
-            After::Again(_) if entry.is_given_up() => Some(state.cancelled(entry.op, engine)),
+            After::Again(_) if entry.is_given_up() => Some(state.given_up(entry.op, engine)),
             After::Again(delay) => {
                 let due = Instant::now() + delay;
                 let place = self.retries.partition_point(|(other, _)| *other <= due);

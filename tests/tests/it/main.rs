@@ -43,6 +43,7 @@ mod hosts;
 mod in_flight;
 mod large_blocks;
 mod large_calls;
+mod late;
 mod live_slots;
 mod liveness;
 mod log_end;

@@ -124,8 +124,7 @@ impl GetBatch {
                         add(&inner.counters.hits, 1);
                         add(&inner.counters.bytes_got, len);
                         let target = std::mem::replace(&mut hit.target, Target::Buffer);
-                        let found = target.found(buf, len, hit.metadata, located.generation);
-                        Ok(Some(found))
+                        Ok(target.found(buf, len, hit.metadata, located.generation))
                     }
                     Read::NoAccess => {
                         again.push(hit);
@@ -148,8 +147,10 @@ impl GetBatch {
                     }
                     // The bytes are unknown, not wrong: the entry stays (C7).
                     Read::Failed(error) => {
-                        add(&inner.counters.read_errors, 1);
-                        unread.push((located.slot, error.clone()));
+                        if !error.is_given_up() {
+                            add(&inner.counters.read_errors, 1);
+                            unread.push((located.slot, error.clone()));
+                        }
                         Err(error)
                     }
                     // The queue failed without completing this read.
@@ -251,10 +252,8 @@ impl Batch for GetBatch {
         for hit in &mut self.hits {
             let late = late.expect("a batch whose rounds are over has answered every hit");
             answers.push((hit.at, Err(late.clone())));
-            // The device has a buffer of the store's: nothing needs the caller's memory any more.
-            if matches!(hit.target, Target::Copied(_)) {
-                hit.target = Target::Buffer;
-            }
+            // Ends the loan, unless the device has it.
+            hit.target = Target::Gone;
         }
         answers
     }

@@ -59,7 +59,7 @@ impl PendingGet {
         let len = self.len();
         match self.target {
             Target::Direct(_) => direct_read_bytes(len, self.whole),
-            Target::Buffer | Target::Copied(_) => buffer_bytes(len, self.slots.len()),
+            _ => buffer_bytes(len, self.slots.len()),
         }
     }
 
@@ -75,7 +75,7 @@ impl PendingGet {
                 let loan = loan.take().expect("a loan is in one request at a time");
                 direct_read_request(geometry, &self.slots, self.whole, (loan, len), buf)
             }
-            Target::Buffer | Target::Copied(_) => {
+            _ => {
                 let buf = buf.expect("each hit has a buffer: one without would get no read");
                 // The payload lands behind one block of headroom either way.
                 read_request(geometry, &self.slots, len, self.whole, buf)
@@ -104,7 +104,7 @@ impl PendingGet {
                 bytes_of(&mut loan)[..self.len()].fill(0);
                 if error.is_memory_refused() {
                     inner.direct.refused(loan.arena().id(), &error);
-                    self.target = Target::Copied(loan);
+                    self.returns(Target::Copied(loan));
                     Read::NoAccess
                 } else {
                     Read::Failed(error.into())
@@ -112,6 +112,13 @@ impl PendingGet {
             }
             (Err(error), None) => Read::Failed(error.into()),
         };
+    }
+
+    /// Takes the caller's memory back from the device. Its loan ends if the caller has its answer.
+    fn returns(&mut self, target: Target) {
+        if !matches!(self.target, Target::Gone) {
+            self.target = target;
+        }
     }
 
     /// Verifies a value that was read into a buffer, and copies it if that is not its target.
@@ -128,7 +135,7 @@ impl PendingGet {
                 add(&inner.counters.bytes_copied, len);
                 Read::Verified(None)
             }
-            Target::Buffer | Target::Direct(_) => Read::Verified(Some(buf)),
+            _ => Read::Verified(Some(buf)),
         }
     }
 
@@ -145,7 +152,7 @@ impl PendingGet {
             // It must not be taken for the value.
             payload.fill(0);
         }
-        self.target = Target::Direct(Some(loan));
+        self.returns(Target::Direct(Some(loan)));
         match verified {
             true => {
                 inner.counters.add_direct(len);
@@ -184,6 +191,8 @@ pub(crate) enum Target {
     Direct(Option<Loan>),
     /// The caller's memory, by way of a buffer.
     Copied(Loan),
+    /// Nothing: the caller has its answer.
+    Gone,
 }
 
 impl Target {
@@ -211,19 +220,20 @@ impl Target {
                     false => Err(Error::SharedLoan),
                 }
             }
-            Target::Buffer | Target::Direct(None) => Ok(()),
+            Target::Buffer | Target::Direct(None) | Target::Gone => Ok(()),
         }
     }
 
-    /// Returns the value after it was verified: in `buf`, or in the target's memory.
+    /// Returns the value after it was verified: in `buf`, or in the target's memory; `None` if it has no target any more.
     pub(crate) fn found(
         self,
         buf: Option<Buffer>,
         len: usize,
         metadata: Box<[u8]>,
         generation: u64,
-    ) -> Found {
-        match (self, buf) {
+    ) -> Option<Found> {
+        let found = match (self, buf) {
+            (Target::Gone, _) => return None,
             (Target::Direct(Some(loan)) | Target::Copied(loan), _) => Found::At(ValueAt {
                 loan,
                 len,
@@ -232,6 +242,7 @@ impl Target {
             }),
             (_, Some(buf)) => Found::Value(Value::new(buf, len, metadata, generation)),
             _ => unreachable!("a verified value is in memory"),
-        }
+        };
+        Some(found)
     }
 }

@@ -311,6 +311,7 @@ impl Batch for PutBatch {
             let late = late.expect("a batch whose rounds are over has answered every put");
             done.answers.push((at, Err(late.clone())));
         }
+        self.publisher.forget_refused();
         done
     }
 }

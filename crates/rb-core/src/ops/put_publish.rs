@@ -63,6 +63,12 @@ impl Publisher {
         self.refused.values().flatten().map(|put| put.at)
     }
 
+    /// Forgets the refused puts: the device has missed the deadline of the batch, and their records would come after puts
+    /// of the same keys that began later.
+    pub(crate) fn forget_refused(&mut self) {
+        self.refused.clear();
+    }
+
     pub(crate) fn answer(&mut self, at: usize, answer: PutResult, ticket: u64) {
         self.done.answers.push((at, answer));
         self.done.ticket = self.done.ticket.max(ticket);
@@ -109,7 +115,11 @@ impl Publisher {
                 .map_or(Some(&Error::Closed), |written| written.as_ref().err());
             if let Some(error) = failed {
                 shard.cancel(reservation, &writing.key);
-                set_aside(&inner, writer, &writing.slots, error);
+                match error.is_given_up() {
+                    // No write of it is under way, so the slots can be reused immediately.
+                    true => inner.index.give_back(&writing.slots),
+                    false => set_aside(&inner, writer, &writing.slots, error),
+                }
                 self.done.answers.push((writing.at, Err(error.clone())));
                 continue;
             }
@@ -203,7 +213,9 @@ impl Publisher {
         inner.counters.add_puts(writings.len());
         let trace = &inner.counters.trace;
         for writing in &writings {
-            if let Some(Err(error)) = &writing.written {
+            if let Some(Err(error)) = &writing.written
+                && !error.is_given_up()
+            {
                 let slots = writing.slots.iter();
                 slots.for_each(|slot| trace.quarantined(slot.0, error));
             }

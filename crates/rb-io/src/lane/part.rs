@@ -29,6 +29,8 @@ pub(super) struct PartState {
     pub(super) memory: Memory,
     tries: u32,
     shorts: u32,
+    /// True if a try has failed that may have reached the device.
+    doubtful: bool,
 }
 
 /// The next step after a part completed.
@@ -48,6 +50,7 @@ impl PartState {
             memory,
             tries: 0,
             shorts: 0,
+            doubtful: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl PartState {
         match result {
             Err(source) if is_transient(&source) && self.tries < TRIES_MAX => {
                 self.tries += 1;
+                self.doubtful |= source.raw_os_error() != Some(libc::ECANCELED);
                 After::Again(delay(self.tries))
             }
             Err(source) => {
@@ -93,9 +97,20 @@ impl PartState {
         }
     }
 
-    /// The error of a part whose rest is not started.
-    pub(super) fn cancelled(&self, op: OpKind, engine: &'static str) -> IoError {
-        cancelled(self.rest, op, engine)
+    /// The error of a part whose rest is not sent any more.
+    pub(super) fn given_up(&self, op: OpKind, engine: &'static str) -> IoError {
+        if !self.doubtful {
+            return given_up(self.rest, op, engine);
+        }
+        let Span { offset, len, .. } = self.rest;
+        let source = io::Error::from_raw_os_error(libc::ECANCELED);
+        IoError::Os {
+            engine,
+            op,
+            offset,
+            len,
+            source,
+        }
     }
 
     fn continue_short(
@@ -131,13 +146,13 @@ impl PartState {
 }
 
 /// The error of a range whose request was given up before it was sent.
-pub(super) fn cancelled(span: Span, op: OpKind, engine: &'static str) -> IoError {
-    IoError::Os {
+pub(super) fn given_up(span: Span, op: OpKind, engine: &'static str) -> IoError {
+    let Span { offset, len, .. } = span;
+    IoError::GivenUp {
         engine,
         op,
-        offset: span.offset,
-        len: span.len,
-        source: io::Error::from_raw_os_error(libc::ECANCELED),
+        offset,
+        len,
     }
 }
 

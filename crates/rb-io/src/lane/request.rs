@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::arena::PAGE_BYTES;
 use crate::buffer::{Buffer, IoBuf, Loan};
 use crate::error::IoError;
-use crate::lane::part::{PartState, cancelled};
+use crate::lane::part::{PartState, given_up};
 use crate::lane::stats::Counted;
 use crate::limits::Limits;
 use crate::request::{Memory, OpKind, Part, PlacementId};
@@ -384,7 +384,7 @@ impl Entry {
         if !self.cut
             && let Some((span, _)) = self.next_span(limits)
         {
-            self.end_part(Some(cancelled(span, self.op, engine)));
+            self.end_part(Some(given_up(span, self.op, engine)));
         }
         self.cut = true;
     }
@@ -430,7 +430,9 @@ impl Entry {
 
     pub(super) fn end_part(&mut self, error: Option<IoError>) {
         self.open_parts -= 1;
-        if self.error.is_none() {
+        // What failed may still land, which counts for more than what was not sent.
+        let is_known = |known: &IoError| !known.is_given_up();
+        if error.is_some() && !self.error.as_ref().is_some_and(is_known) {
             self.error = error;
         }
     }

@@ -21,6 +21,8 @@ struct Obedient {
     depth: u32,
     parts: Vec<Part>,
     waits: Arc<Mutex<Vec<u32>>>,
+    /// The error of every part.
+    errno: Option<i32>,
 }
 
 impl Queue for Obedient {
@@ -61,7 +63,8 @@ impl Queue for Obedient {
         self.waits.lock().push(at_least);
         assert!(at_least <= self.in_flight(), "waits for what cannot end");
         for part in self.parts.drain(..at_least as usize) {
-            let (token, buf, result) = (part.token, part.buf, Ok(part.len));
+            let errno = self.errno.map(io::Error::from_raw_os_error);
+            let (token, buf, result) = (part.token, part.buf, errno.map_or(Ok(part.len), Err));
             done.push(PartDone { token, buf, result });
         }
         Ok(())
@@ -81,11 +84,16 @@ impl Queue for Obedient {
 }
 
 fn lane(depth: u32) -> (Lane, Arc<Mutex<Vec<u32>>>) {
+    lane_that_fails(depth, None)
+}
+
+fn lane_that_fails(depth: u32, errno: Option<i32>) -> (Lane, Arc<Mutex<Vec<u32>>>) {
     let waits = Arc::new(Mutex::new(Vec::new()));
     let queue = Obedient {
         depth,
         parts: Vec::new(),
         waits: Arc::clone(&waits),
+        errno,
     };
     // A discard has parts like any transfer and needs no memory.
     let mut limits = Limits::simple(512, UNIT, "test");
@@ -268,4 +276,25 @@ fn a_request_that_is_given_up_may_still_be_done() {
     lane.give_up(|_| true);
     lane.poll(1, None, &mut done).expect("the queue works");
     assert!(done[0].result.is_ok());
+}
+
+/// A part that has failed may still land, so it says more than one that was not sent. One that the kernel has cancelled was
+/// not sent, and one that waits for another try may have been.
+#[test]
+fn what_failed_counts_for_more_than_what_was_not_sent() {
+    for (errno, is_given_up) in [
+        (libc::EIO, false),
+        (libc::EBUSY, false),
+        (libc::ECANCELED, true),
+    ] {
+        let (mut lane, _) = lane_that_fails(4, Some(errno));
+        let mut done = Vec::new();
+        lane.start(1, parts(6));
+        lane.poll(0, None, &mut done).expect("the queue works");
+        lane.give_up(|_| true);
+        lane.poll(1, None, &mut done).expect("the queue works");
+        let error = done.pop().and_then(|done| done.result.err());
+        let error = error.expect("two parts were not sent");
+        assert_eq!(error.is_given_up(), is_given_up, "{error:?}");
+    }
 }

@@ -83,6 +83,23 @@ impl Pool {
         }
     }
 
+    /// Takes the jobs of a board with these tokens that no worker has yet.
+    pub(super) fn withdraw(&self, board: &Arc<Board>, tokens: &[u64]) -> Vec<Part> {
+        let waiting: Vec<Job> = self.receiver.try_iter().collect();
+        let (withdrawn, others): (Vec<Job>, Vec<Job>) = waiting
+            .into_iter()
+            .partition(|job| Arc::ptr_eq(&job.board, board) && tokens.contains(&job.part.token));
+        for job in others {
+            let sent = self.sender.as_ref().map(|sender| sender.send(job));
+            assert!(
+                matches!(sent, Some(Ok(()))),
+                "the pool has a sender until it is dropped, and a receiver"
+            );
+        }
+        self.open.fetch_sub(withdrawn.len(), Ordering::Relaxed);
+        withdrawn.into_iter().map(|job| job.part).collect()
+    }
+
     /// Starts as many workers as `open` jobs can use; returns whether there is any.
     fn staff(&self, open: usize) -> bool {
         let target = open.min(self.allowed());

@@ -128,6 +128,16 @@ impl Queue for PosixQueue {
         Ok(())
     }
 
+    fn cancel(&mut self, tokens: &[u64]) {
+        self.start_all();
+        let withdrawn = self.pool.withdraw(&self.board, tokens).into_iter();
+        self.board.put(withdrawn.map(|part| PartDone {
+            token: part.token,
+            buf: part.buf,
+            result: Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+        }));
+    }
+
     fn waker(&self) -> Waker {
         self.board.waker()
     }
