@@ -108,6 +108,22 @@ impl World {
         taken.pop().or_else(|| Some(evicted.pop()?.slot))
     }
 
+    /// Evicts an entry and gives its slots back. Returns their number.
+    fn evict(&self) -> usize {
+        let mut evicted = Vec::new();
+        let freed = self.index.evict_least(0, 1, &mut evicted);
+        self.give_back(evicted);
+        freed
+    }
+
+    /// Gives back the slots of evicted entries of one slot each, as their owner.
+    fn give_back(&self, evicted: Vec<Evicted>) {
+        for gone in evicted {
+            self.write(gone.slot, GARBAGE);
+            self.index.give_back(&[gone.slot]);
+        }
+    }
+
     /// Takes slots for one value, all or none: free ones, then those of evicted entries, alone in its
     /// class.
     fn take_together(&self, count: usize) -> Option<Vec<SlotId>> {

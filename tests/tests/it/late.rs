@@ -1,13 +1,12 @@
 //! Batches that miss their deadline: what they give back at once, and what they leave behind.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rb_core::{Arena, Background, Error, LookupAt, Put, PutOptions, Store, StoreOptions};
 
-use crate::support::{KIB, Sim, key, value};
+use crate::support::{KIB, Sim, in_time, key, value};
 
-const WATCHDOG: Duration = Duration::from_secs(20);
 const LEN: usize = 4096;
 
 fn options(options: &mut StoreOptions) {
@@ -18,15 +17,6 @@ fn options(options: &mut StoreOptions) {
     options.direct_min = 1;
     // Only the test writes while the device hangs.
     options.sync_interval = Duration::from_hours(1);
-}
-
-/// Returns whether the condition holds before the watchdog expires.
-fn in_time(holds: impl Fn() -> bool) -> bool {
-    let start = Instant::now();
-    while !holds() && start.elapsed() < WATCHDOG {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    holds()
 }
 
 fn is_late<T>(answer: &Result<T, Error>) -> bool {

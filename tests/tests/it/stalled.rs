@@ -13,7 +13,7 @@ use rb_core::{
 };
 use rb_testkit::{StallingFile, skip};
 
-use crate::support::{KIB, Sim, ends_within, io_uring_works, key, slots_of, value};
+use crate::support::{KIB, Sim, ends_within, in_time, io_uring_works, key, slots_of, value};
 
 const WATCHDOG: Duration = Duration::from_secs(20);
 const LEN: usize = 60 * KIB;
@@ -279,13 +279,4 @@ fn sends_nothing_more(file: &StallingFile, store: &Store, words: &str, sent_max:
         assert!(found.iter().all(|found| matches!(found, Ok(Some(_)))));
     }
     store.audit().unwrap();
-}
-
-/// Returns whether the condition holds before the watchdog expires.
-fn in_time(holds: impl Fn() -> bool) -> bool {
-    let start = std::time::Instant::now();
-    while !holds() && start.elapsed() < WATCHDOG {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    holds()
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rb_core::{
     Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OnLostMetadata, OpenError,
@@ -239,6 +239,15 @@ pub(crate) fn slots_of(store: &Store) -> Range<u64> {
 
 pub(crate) fn range_of(region: &Region) -> Range<u64> {
     region.offset..region.offset + region.bytes
+}
+
+/// Returns whether the condition holds within 20 seconds.
+pub(crate) fn in_time(holds: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while !holds() && start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    holds()
 }
 
 /// Runs `work` in a thread; returns false if it has not ended in time.

@@ -59,7 +59,9 @@ impl PendingGet {
         let len = self.len();
         match self.target {
             Target::Direct(_) => direct_read_bytes(len, self.whole),
-            _ => buffer_bytes(len, self.slots.len()),
+            Target::Buffer | Target::Copied(_) | Target::Gone => {
+                buffer_bytes(len, self.slots.len())
+            }
         }
     }
 
@@ -75,7 +77,7 @@ impl PendingGet {
                 let loan = loan.take().expect("a loan is in one request at a time");
                 direct_read_request(geometry, &self.slots, self.whole, (loan, len), buf)
             }
-            _ => {
+            Target::Buffer | Target::Copied(_) | Target::Gone => {
                 let buf = buf.expect("each hit has a buffer: one without would get no read");
                 // The payload lands behind one block of headroom either way.
                 read_request(geometry, &self.slots, len, self.whole, buf)
@@ -135,7 +137,7 @@ impl PendingGet {
                 add(&inner.counters.bytes_copied, len);
                 Read::Verified(None)
             }
-            _ => Read::Verified(Some(buf)),
+            Target::Buffer | Target::Direct(_) | Target::Gone => Read::Verified(Some(buf)),
         }
     }
 

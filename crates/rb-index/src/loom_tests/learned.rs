@@ -38,10 +38,7 @@ impl World {
         let mut evicted = Vec::new();
         let (slots, refused) = self.index.evict_for(0, &[Some(hash(key))], &mut evicted);
         assert_eq!(slots, evicted.len(), "every entry has one slot");
-        for gone in evicted {
-            self.write(gone.slot, GARBAGE);
-            self.index.give_back(&[gone.slot]);
-        }
+        self.give_back(evicted);
         (slots, refused)
     }
 }
@@ -57,12 +54,7 @@ fn loom_learned_evicts_what_is_there() {
         let toucher = start(&world, |world| {
             world.guard(KEY).touch(HASH, KEY, Place::default())
         });
-        let mut evicted = Vec::new();
-        assert_eq!(world.index.evict_least(0, 1, &mut evicted), 1);
-        for gone in evicted {
-            world.write(gone.slot, GARBAGE);
-            world.index.give_back(&[gone.slot]);
-        }
+        assert_eq!(world.evict(), 1);
         reader.join().unwrap();
         toucher.join().unwrap();
         assert_eq!(world.counts().live, 1);
@@ -88,11 +80,7 @@ fn loom_learned_judges_what_others_change() {
         let live = world.counts().live as usize;
         let mut evicted = Vec::new();
         assert_eq!(world.index.evict_least(0, live, &mut evicted), live);
-        evicted
-            .iter()
-            .for_each(|gone| world.write(gone.slot, GARBAGE));
-        let slots: Vec<SlotId> = evicted.iter().flat_map(Evicted::slots).collect();
-        world.index.give_back(&slots);
+        world.give_back(evicted);
     });
 }
 

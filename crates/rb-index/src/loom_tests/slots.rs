@@ -6,14 +6,7 @@ use super::*;
 fn loom_evict_against_a_lease() {
     model(Bounds { quick: 5, full: 9 }, 3, |world| {
         world.put(KEY);
-        let evictor = start(&world, |world| {
-            let mut evicted = Vec::new();
-            world.index.evict_least(0, 1, &mut evicted);
-            for gone in evicted {
-                world.write(gone.slot, GARBAGE);
-                world.index.give_back(&[gone.slot]);
-            }
-        });
+        let evictor = start(&world, World::evict);
         let other = start(&world, |world| world.put(OTHER));
         world.get(KEY);
         evictor.join().unwrap();
@@ -33,12 +26,7 @@ fn loom_evict_finds_what_is_there() {
         let toucher = start(&world, |world| {
             world.guard(KEY).touch(HASH, KEY, Place::default())
         });
-        let mut evicted = Vec::new();
-        assert_eq!(world.index.evict_least(0, 1, &mut evicted), 1);
-        for gone in evicted {
-            world.write(gone.slot, GARBAGE);
-            world.index.give_back(&[gone.slot]);
-        }
+        assert_eq!(world.evict(), 1);
         reader.join().unwrap();
         toucher.join().unwrap();
         assert_eq!(world.counts().live, 1);

@@ -129,13 +129,19 @@ impl Queue for PosixQueue {
     }
 
     fn cancel(&mut self, tokens: &[u64]) {
-        self.start_all();
+        let pushed = std::mem::take(&mut self.pushed).into_iter();
+        let (unstarted, pushed): (Vec<Part>, Vec<Part>) =
+            pushed.partition(|part| tokens.contains(&part.token));
+        self.pushed = pushed;
+        // They wait on the board, like those that were started. At most the depth, which is a u32.
+        self.started += unstarted.len() as u32;
         let withdrawn = self.pool.withdraw(&self.board, tokens).into_iter();
-        self.board.put(withdrawn.map(|part| PartDone {
-            token: part.token,
-            buf: part.buf,
-            result: Err(io::Error::from_raw_os_error(libc::ECANCELED)),
-        }));
+        self.board
+            .put(withdrawn.chain(unstarted).map(|part| PartDone {
+                token: part.token,
+                buf: part.buf,
+                result: Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+            }));
     }
 
     fn waker(&self) -> Waker {
