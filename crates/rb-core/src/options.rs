@@ -212,8 +212,8 @@ pub struct StoreOptions {
     /// Most bytes to write to the device in any 24 hours, values, headers, log and checkpoints together; `None` for no limit.
     /// A put that the budget has nothing for, or whose value is worth less than a write, returns
     /// [`PutOutcome::NotAdmitted`](crate::PutOutcome::NotAdmitted). A put that replaces a value is always written, and
-    /// counted; so is the log that removes and refused puts write ([`PutMode::KeepExisting`] writes none for those), which
-    /// nothing bounds. Without [`StoreOptions::timed`] log and checkpoints are not counted. See `docs/policy.md`.
+    /// counted; so is the log that removes write, and refused puts of keys of which a former value could return after a
+    /// crash, which nothing bounds. Without [`StoreOptions::timed`] log and checkpoints are not counted. See `docs/policy.md`.
     pub write_budget_per_day: Option<NonZeroU64>,
     /// The point at which puts and removes are acknowledged.
     pub durability: Durability,

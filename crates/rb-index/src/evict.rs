@@ -301,6 +301,7 @@ impl ShardGuard<'_> {
                     recency: entry.recency(self.index.recency_now()),
                 });
             }
+            shard.unrecorded.add(entry.hash, &self.index.bases);
             shard.moved = true;
             let gone = Resident::new(at, &entry);
             shard.evictable.subtract(&gone);

@@ -24,6 +24,7 @@ impl Index {
             tick: _,
             newest,
             keeps_evicted,
+            bases,
             shared,
         } = self;
         for (number, cell) in shards.iter().enumerate() {
@@ -34,7 +35,13 @@ impl Index {
             "index",
             format_args!(
                 "{:?}",
-                (self.recency_now(), newest.get(), keeps_evicted, shared)
+                (
+                    self.recency_now(),
+                    newest.get(),
+                    keeps_evicted,
+                    bases,
+                    shared
+                )
             ),
         );
     }
@@ -67,6 +74,7 @@ impl ShardCell {
             last_ticket,
             strict_ticket,
             evicted,
+            unrecorded,
         } = &*shard;
         let entry = |at| {
             let entry = store.entry(at);
@@ -90,6 +98,7 @@ impl ShardCell {
                         last_ticket,
                         strict_ticket,
                         evicted,
+                        unrecorded,
                         worth
                     ),
                 )

@@ -237,7 +237,7 @@ impl ShardGuard<'_> {
         let located = self.shard.store.located(at);
         let is_over = (1..=now).contains(&located.expiry);
         is_over.then(|| {
-            self.shard.retire(&self.index.slots, at, Gone::Removed);
+            self.drop_unrecorded(at);
             located
         })
     }
@@ -326,8 +326,7 @@ impl ShardGuard<'_> {
     pub fn invalidate(&mut self, lease: &Lease) -> bool {
         let live = self.holds(lease) && self.shard.store.entry(lease.entry).is_live();
         if live {
-            let shard = &mut *self.shard;
-            shard.retire(&self.index.slots, lease.entry, Gone::Removed);
+            self.drop_unrecorded(lease.entry);
         }
         live
     }
@@ -340,8 +339,16 @@ impl ShardGuard<'_> {
         else {
             return false;
         };
-        self.shard.retire(&self.index.slots, at, Gone::Removed);
+        self.drop_unrecorded(at);
         true
+    }
+
+    /// Removes a live entry of which no record says so.
+    fn drop_unrecorded(&mut self, at: u32) {
+        let shard = &mut *self.shard;
+        let hash = shard.store.entry(at).hash;
+        shard.unrecorded.add(hash, &self.index.bases);
+        shard.retire(&self.index.slots, at, Gone::Removed);
     }
 
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {

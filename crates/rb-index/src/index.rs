@@ -15,6 +15,7 @@ use crate::shard::ShardCell;
 use crate::slots::{Fate, SlotId, Slots, State, checked_runs};
 use crate::stats::{IndexStats, LockPurpose};
 use crate::sync::{Arc, Tally};
+use crate::unrecorded::Bases;
 
 const SHARD_LIMIT: u32 = 1024;
 const DEFAULT_SHARDS_MAX: u64 = 64;
@@ -54,6 +55,7 @@ pub struct Index {
     pub(crate) newest: Tally,
     /// True if evicted entries are kept until their eviction has been delivered.
     pub(crate) keeps_evicted: bool,
+    pub(crate) bases: Bases,
     /// The part of the policy that all shards share, if it has one.
     pub(crate) shared: Option<Arc<dyn SharedPolicy>>,
 }
@@ -100,6 +102,7 @@ impl Index {
             tick: Tally::new(CLOCK_START),
             newest: Tally::default(),
             keeps_evicted: false,
+            bases: Bases::default(),
             shared: None,
         })
     }

@@ -124,6 +124,7 @@ mod stats;
 mod store;
 mod sync;
 mod table;
+mod unrecorded;
 
 pub use budget::Budget;
 pub use entries::Entries;

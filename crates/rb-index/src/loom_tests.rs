@@ -48,6 +48,8 @@ struct World {
     evicts: Mutex<()>,
     /// An atomic of the standard library: the caller draws numbers, always under the shard's lock.
     generations: AtomicU64,
+    /// For each complete base, a bit that is set if it has [`KEY`]; the lowest is the newest one's.
+    bases: AtomicU64,
 }
 
 impl World {
@@ -61,6 +63,7 @@ impl World {
         if let Some(policy) = policy {
             index.use_policy(policy, &[]).expect("there is memory");
         }
+        index.track_unrecorded().expect("there is memory");
         World {
             index,
             held: (0..slots).map(|_| Cell::new(0)).collect(),
@@ -68,6 +71,7 @@ impl World {
             durable: AtomicU64::new(0),
             evicts: Mutex::new(()),
             generations: AtomicU64::new(0),
+            bases: AtomicU64::new(0),
         }
     }
 
@@ -106,6 +110,22 @@ impl World {
             self.index.evict_least(0, 1, &mut evicted);
         }
         taken.pop().or_else(|| Some(evicted.pop()?.slot))
+    }
+
+    /// Writes a base of all shards.
+    fn write_base(&self) {
+        self.index.base_begins();
+        let mut has_key = false;
+        for shard in 0..self.index.shards() {
+            let mut guard = self.index.lock(shard, LockPurpose::Background);
+            let mut each = |entry: SnapshotEntry<'_>| has_key |= entry.key == KEY;
+            guard.snapshot(&mut Cursor::default(), usize::MAX, &mut each);
+            guard.snapshot_evicted(&mut each);
+        }
+        self.index.base_completed();
+        let before = self.bases.load(Ordering::Relaxed);
+        self.bases
+            .store(before << 1 | u64::from(has_key), Ordering::Relaxed);
     }
 
     /// Evicts an entry and gives its slots back. Returns their number.

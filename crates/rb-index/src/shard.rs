@@ -17,6 +17,7 @@ use crate::put::NewEntry;
 use crate::slots::{SlotId, Slots, State};
 use crate::store::Store;
 use crate::sync::{Lock, Tally};
+use crate::unrecorded::Unrecorded;
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -41,6 +42,7 @@ pub(crate) struct Shard {
     pub(crate) strict_ticket: u64,
     /// Evicted entries of which no observer has been notified.
     pub(crate) evicted: Vec<KeptEviction>,
+    pub(crate) unrecorded: Unrecorded,
 }
 
 /// A shard with its lock and its counters; aligned so that two shards do not share a cache line.
@@ -102,6 +104,7 @@ impl ShardCell {
                 last_ticket: 0,
                 strict_ticket: 0,
                 evicted: Vec::new(),
+                unrecorded: Unrecorded::default(),
             }),
             visits: std::array::from_fn(|_| Tally::default()),
             contended: Tally::default(),

@@ -73,8 +73,11 @@ impl ShardGuard<'_> {
     /// Passes the entries whose eviction no observer has been notified of
     /// ([`crate::Index::keep_evicted`]). Call it in the hold in which the last step of a snapshot
     /// ends; some of them may have been passed before.
-    pub fn snapshot_evicted(&self, each: &mut dyn FnMut(SnapshotEntry<'_>)) {
-        for kept in &self.shard.evicted {
+    pub fn snapshot_evicted(&mut self, each: &mut dyn FnMut(SnapshotEntry<'_>)) {
+        let shard = &mut *self.shard;
+        for kept in &shard.evicted {
+            // This base has it, as if it left only now.
+            shard.unrecorded.add(kept.hash, &self.index.bases);
             each(SnapshotEntry {
                 hash: kept.hash,
                 key: &kept.key,

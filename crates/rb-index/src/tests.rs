@@ -5,6 +5,7 @@ mod model;
 mod policies;
 pub(crate) mod rules;
 mod several;
+mod unrecorded;
 
 /// Returns the number of repetitions of a randomised test: few under Miri, which is hundreds of
 /// times slower.

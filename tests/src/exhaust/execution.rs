@@ -43,6 +43,13 @@ impl Execution {
         };
         let store = open(&device, policy, Some(&world));
         let store = store.map_err(|why| format!("the store does not open: {why}"))?;
+        if config.refuses {
+            // With two bases of its own, a store knows of which keys nothing can return.
+            for _ in 0..2 {
+                let written = store.checkpoint();
+                written.map_err(|why| format!("no base can be written: {why}"))?;
+            }
+        }
         world.opened(&store);
         let hooks = Arc::clone(&world);
         device.observe(move |moment, requests| hooks.device(moment, requests));

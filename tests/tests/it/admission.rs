@@ -22,7 +22,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// LRU whose shared part refuses as the test asks, and saves a word.
 #[derive(Clone, Debug, Default)]
-struct Picky {
+pub(crate) struct Picky {
     /// Keys that are admitted before one is refused.
     patience: Arc<AtomicU64>,
     /// True if one refusal is enough: all later keys are admitted.
@@ -36,7 +36,7 @@ struct Picky {
 const WORD: &[u8] = b"what was learned";
 
 impl Picky {
-    fn admit(&self, keys: u64) {
+    pub(crate) fn admit(&self, keys: u64) {
         self.patience.store(keys, Ordering::Relaxed);
     }
 }
@@ -85,7 +85,12 @@ impl SharedPolicy for Picky {
     }
 }
 
-fn put_all(store: &Store, keys: &[Vec<u8>], mode: PutMode, is_async: bool) -> Vec<PutOutcome> {
+pub(crate) fn put_all(
+    store: &Store,
+    keys: &[Vec<u8>],
+    mode: PutMode,
+    is_async: bool,
+) -> Vec<PutOutcome> {
     let puts = keys.iter().map(|key| Put::new(key, &[7; 4096])).collect();
     let options = PutOptions {
         mode,
@@ -674,131 +679,5 @@ fn a_value_whose_time_is_over_is_new_to_the_budget() {
         }
         assert_eq!(written, 10, "{mode:?}");
         assert!(store.stats().budget.unwrap().spent_bytes <= 10 * 8192);
-    }
-}
-
-/// A refused put left no record. So its key's former value, which was removed or evicted before, returned after a crash,
-/// although the result of the put was durable: the value of an admitted put that is evicted again never lets it return.
-#[test]
-fn nothing_returns_for_a_refused_put_that_is_durable() {
-    for (is_async, by_policy) in [(false, false), (false, true), (true, false), (true, true)] {
-        let policy = Picky::default();
-        policy.admit(u64::MAX);
-        let sim = Sim::new(3);
-        let open = |options: &mut StoreOptions| match by_policy {
-            true => options.policy = Some(Arc::new(policy.clone())),
-            false => options.write_budget_per_day = NonZeroU64::new(2 * 8192),
-        };
-        let store = sim.open_with(open);
-        let keys: Vec<_> = (0..3).map(key).collect();
-        if by_policy {
-            put_all(&store, &keys, PutMode::Replace, false);
-            store.sync().unwrap();
-            drop(store.get_many(&[&keys[1], &keys[2]]));
-            // Evicts the first, and writes nothing where it is.
-            let slots = slots_of(&store);
-            sim.device.fail_next(OpKind::Write, slots, EIO);
-            store.put(&key(9), &[7; 4096]).unwrap_err();
-            policy.admit(0);
-        } else {
-            put_all(&store, &keys[..2], PutMode::Replace, false);
-            store.sync().unwrap();
-            store.remove(&keys[0]).unwrap();
-        }
-        assert!(!store.contains(&keys[0]));
-        let first = sim.crash();
-        assert!(
-            first.open().contains(&keys[0]),
-            "without the put it returns"
-        );
-        // A new key and one that is replaced are in the batch, too.
-        let names = [0, 1, 5].map(key);
-        let puts = names.iter().map(|key| Put::new(key, &[8; 4096])).collect();
-        let strict = PutOptions {
-            durability: Some(Durability::EachBatch),
-            ..PutOptions::default()
-        };
-        let answers = match is_async {
-            true => store.put_many_async(puts, strict).wait(),
-            false => store.put_many(puts, strict),
-        };
-        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-        let replaced = PutOutcome::Replaced { len: 4096 };
-        let expected = [PutOutcome::NotAdmitted, replaced, PutOutcome::NotAdmitted];
-        assert_eq!(answers, expected, "{is_async} {by_policy}");
-        let again = sim.crash();
-        let again = again.open();
-        assert!(!again.contains(&keys[0]), "{is_async} {by_policy}");
-        let value = again.get(&keys[1]).unwrap().expect("it was replaced");
-        assert_eq!(value[..], [8; 4096]);
-        store.audit().unwrap();
-    }
-}
-
-/// A refused put that would keep an existing value leaves no record: what returns after a crash is what it would have kept.
-#[test]
-fn a_refused_put_that_keeps_writes_nothing() {
-    let policy = Picky::default();
-    let sim = Sim::new(3);
-    let store = sim.open_with(|options| options.policy = Some(Arc::new(policy.clone())));
-    policy.admit(u64::MAX);
-    let keys: Vec<_> = (0..6).map(key).collect();
-    put_all(&store, &keys[..3], PutMode::Replace, false);
-    store.sync().unwrap();
-    let written = || {
-        store.sync().unwrap();
-        let log = sim.device.log();
-        log.iter().filter(|op| op.op == OpKind::Write).count()
-    };
-    let before = written();
-    policy.admit(0);
-    let answers = put_all(&store, &keys[3..], PutMode::KeepExisting, false);
-    assert_eq!(answers, [PutOutcome::NotAdmitted; 3]);
-    assert_eq!(written(), before);
-    let answers = put_all(&store, &keys[3..], PutMode::Replace, false);
-    assert_eq!(answers, [PutOutcome::NotAdmitted; 3]);
-    assert!(written() > before, "three records, once");
-}
-
-/// A refused put of a batch that missed its deadline took effect when the device answered: it superseded puts of its key
-/// that had begun after its answer. The orders of threads differ from run to run, and before this was mended nearly all of
-/// them lost the value.
-#[test]
-fn a_late_refusal_has_no_effect() {
-    for trial in 0..3 {
-        let policy = Picky::default();
-        let sim = Sim::new(40);
-        let store = sim.open_with(|options| {
-            options.policy = Some(Arc::new(policy.clone()));
-            options.io_deadline = Duration::from_millis(150);
-            options.background = Background::Threads;
-            options.sync_interval = Duration::from_hours(1);
-            options.shards = Some(1);
-        });
-        policy.admit(u64::MAX);
-        let keys: Vec<_> = (0..40).map(key).collect();
-        put_all(&store, &keys, PutMode::Replace, false);
-        store.sync().unwrap();
-        sim.device.hold(slots_of(&store));
-        // The first is written and hangs, and the second is refused.
-        policy.admit(1);
-        let put = |keys: &[Vec<u8>]| {
-            let puts = keys.iter().map(|key| Put::new(key, &[8; 4096])).collect();
-            store.put_many(puts, PutOptions::default())
-        };
-        let late = put(&[key(110), key(111)]);
-        let is_late = |late: &_| matches!(late, Err(Error::TimedOut { .. }));
-        assert!(late.iter().all(is_late), "{late:?}");
-        policy.admit(u64::MAX);
-        let held = sim.device.held();
-        let later: Vec<_> = (111..141).map(key).collect();
-        let later = std::thread::scope(|scope| {
-            let later = scope.spawn(|| put(&later).remove(0));
-            sim.wait_for_held(held + 30);
-            sim.device.release();
-            later.join().unwrap()
-        });
-        assert_eq!(later.unwrap(), PutOutcome::Inserted, "trial {trial}");
-        assert!(store.contains(&key(111)), "trial {trial}");
     }
 }

@@ -61,6 +61,7 @@ mod placement;
 mod promises;
 mod race;
 mod recover;
+mod refused;
 mod repair;
 mod rings;
 mod scrub;

@@ -230,6 +230,7 @@ impl Bases {
         self.last_sequence = base_sequence;
         check_writer(&mut self.io, &writer.incarnation)?;
         inner.switch(SwitchPoint::CheckpointBegins);
+        inner.index.base_begins();
         let position = writer.log.start_of_checkpoint();
         let mut sections = SectionWriter::new(inner, writer, pace, limit, &region, base_sequence);
         for shard in 0..inner.index.shards() {
@@ -296,6 +297,7 @@ impl Bases {
             base_blocks: newest.blocks,
         });
         self.newest = Some(newest);
+        inner.index.base_completed();
         Ok(())
     }
 }

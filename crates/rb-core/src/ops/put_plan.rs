@@ -136,7 +136,7 @@ pub enum PutOutcome {
     Superseded,
     /// The value was not written, because the eviction policy holds it to be worth less than what it would replace, or
     /// because nothing is left of the write budget. The key had no entry. With [`PutMode::Replace`] this is a change of the
-    /// key like a remove: a former value that was evicted, or removed, does not return after a crash once this result is
+    /// key like a remove, which leaves a record if that takes one: a former value that was evicted, or removed, does not return after a crash once this result is
     /// durable. With [`PutMode::KeepExisting`] the put has no effect at all, and an evicted value may return.
     NotAdmitted,
 }

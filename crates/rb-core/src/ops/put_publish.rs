@@ -94,10 +94,10 @@ impl Publisher {
                 None => put.end(&inner, writer, &mut shard, expiry),
             };
             match ended {
-                Ok(Trace::Overtaken(ticket)) => {
+                Ok(Trace::Recorded(ticket)) => {
                     self.answer(put.at, Ok(PutOutcome::NotAdmitted), ticket);
                 }
-                Ok(Trace::Removed(generation)) => {
+                Ok(Trace::Unrecorded(generation)) => {
                     removed.push(put.record(generation));
                     self.answer(put.at, Ok(PutOutcome::NotAdmitted), 0);
                 }

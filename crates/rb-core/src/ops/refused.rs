@@ -1,7 +1,8 @@
 //! The record that a refused put leaves: its key has no value.
 //!
 //! Evictions leave no record. So without this one a former value of the key could return after a crash, although a put has
-//! replaced it since: the value of a put that was admitted and then evicted leaves a record, too (C3).
+//! replaced it since: the value of a put that was admitted and then evicted leaves a record, too (C3). A key of which
+//! nothing can return gets none: most refused keys are new, and with small strict batches each record costs a commit.
 
 use rb_format::{Generation, Record};
 use rb_index::ShardGuard;
@@ -22,10 +23,10 @@ pub(crate) struct RefusedPut {
 
 /// The end of a refused put.
 pub(crate) enum Trace {
-    /// Another put has inserted the key meanwhile. Its record has this ticket.
-    Overtaken(u64),
+    /// Records queued earlier say what the key has, a newer value or none. They are durable with this ticket.
+    Recorded(u64),
     /// The key has no value from this generation on, which needs a record.
-    Removed(Generation),
+    Unrecorded(Generation),
 }
 
 impl RefusedPut {
@@ -48,7 +49,7 @@ impl RefusedPut {
         let (hash, key) = (self.hash, &self.key);
         expiry.apply(shard, hash, key);
         if shard.get(hash, key).is_some() {
-            return Ok(Trace::Overtaken(shard.ticket_of(hash, key)));
+            return Ok(Trace::Recorded(shard.ticket_of(hash, key)));
         }
         let generation = writer.next_generation()?;
         inner.changed(&Change::Removed {
@@ -58,7 +59,11 @@ impl RefusedPut {
         // A put of the key that is under way is superseded, as by a remove.
         let removed = shard.remove(hash, key, generation.0);
         assert!(removed.is_none(), "the key has no entry under this lock");
-        Ok(Trace::Removed(generation))
+        Ok(match shard.may_return(hash) {
+            true => Trace::Unrecorded(generation),
+            // A remove of the key may have been the last change.
+            false => Trace::Recorded(shard.last_ticket()),
+        })
     }
 
     pub(crate) fn record(&self, generation: Generation) -> Record<'_> {

@@ -172,6 +172,29 @@ fn loom_snapshot_against_writers() {
     });
 }
 
+/// An eviction leaves no record, so the key may return as long as one of the two newest bases has it.
+#[test]
+fn loom_a_key_of_a_base_may_return() {
+    model(Bounds { quick: 4, full: 8 }, 1, |world| {
+        world.put(KEY);
+        (0..2).for_each(|_| world.write_base());
+        let evictor = start(&world, World::evict);
+        let writer = start(&world, |world| (0..2).for_each(|_| world.write_base()));
+        let look = |world: &World| {
+            let guard = world.guard(KEY);
+            let absent = guard.get(HASH, KEY).is_none();
+            let bases = world.bases.load(Ordering::Relaxed);
+            assert!(!absent || bases & 0b11 == 0 || guard.may_return(HASH));
+        };
+        look(&world);
+        evictor.join().unwrap();
+        look(&world);
+        writer.join().unwrap();
+        (0..2).for_each(|_| world.write_base());
+        assert!(!world.guard(KEY).may_return(HASH));
+    });
+}
+
 /// A put drew its generation before it took its slot, so a later owner of a slot could have the
 /// lower one. Recovery takes the highest claim of a slot, and dropped a value that was acknowledged
 /// and synced.

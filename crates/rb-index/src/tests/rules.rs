@@ -524,7 +524,7 @@ fn an_entry_is_volatile_until_its_record_is_durable() {
 fn an_eviction_is_shown_until_it_is_delivered_or_overtaken() {
     let shown = |index: &Index| {
         let mut shown = Vec::new();
-        let guard = index.lock(0, LockPurpose::Background);
+        let mut guard = index.lock(0, LockPurpose::Background);
         guard.snapshot_evicted(&mut |entry| {
             assert_eq!(entry.metadata, b"shape");
             shown.push((entry.key[0], entry.located.generation));

@@ -120,7 +120,7 @@ fn snapshots_have_the_slots_also_of_evicted_entries() {
     let slots = take(&index, 3);
     put(&index, &slots, 1);
     let more = |index: &Index, evicted: bool| {
-        let (guard, mut found) = (lock(index), Vec::new());
+        let (mut guard, mut found) = (lock(index), Vec::new());
         let mut each = |entry: SnapshotEntry<'_>| found.extend(entry.more);
         match evicted {
             true => guard.snapshot_evicted(&mut each),
