@@ -343,7 +343,7 @@ impl ShardGuard<'_> {
         true
     }
 
-    /// Removes a live entry of which no record says so.
+    /// Removes a live entry without a record.
     fn drop_unrecorded(&mut self, at: u32) {
         let shard = &mut *self.shard;
         let hash = shard.store.entry(at).hash;

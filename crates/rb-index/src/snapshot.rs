@@ -1,10 +1,14 @@
-//! A fuzzy snapshot of one shard, in bounded steps.
+//! A fuzzy snapshot of one shard, in bounded steps, for a base; and the keys that may return from one.
 
+use crate::error::IndexError;
 use crate::guard::ShardGuard;
+use crate::index::{Index, expected_per_shard};
 use crate::lease::Located;
+use crate::memory::NoMemory;
 use crate::more_slots::MoreSlots;
 use crate::note::Note;
 use crate::policy::Policy;
+use crate::unrecorded::{CELLS_PER_SLOT, Unrecorded};
 
 /// The progress of a snapshot of one shard: a position in its slab. Start with `Cursor::default()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +37,46 @@ pub struct SnapshotEntry<'a> {
     pub note: Note,
 }
 
+impl Index {
+    /// Tracks the keys that leave without a record, evicted, expired or invalidated, in two bytes for each slot. Without it
+    /// [`ShardGuard::may_return`] is true for every key.
+    ///
+    /// # Errors
+    /// [`IndexError::Memory`].
+    pub fn track_unrecorded(&mut self) -> Result<(), IndexError> {
+        let classes = 0..self.slots.classes();
+        let slots = classes.map(|class| self.slots.class_stats(class).capacity);
+        let of_shard = expected_per_shard(slots.sum::<u64>() as usize, self.shards.len());
+        for cell in &self.shards {
+            let filter = Unrecorded::new(of_shard).map_err(|NoMemory| IndexError::Memory {
+                what: "memory for the keys that leave without a record",
+                need: (of_shard * CELLS_PER_SLOT * self.shards.len()) as u64,
+            })?;
+            cell.shard.lock().unrecorded = filter;
+        }
+        Ok(())
+    }
+
+    /// Notes that a base begins: the caller takes the snapshots of all shards from now on. One base is written at a time.
+    pub fn base_begins(&self) {
+        self.bases.begin();
+    }
+
+    /// Notes that the base begun last is complete, in place of the older one of the two that were there.
+    pub fn base_completed(&self) {
+        self.bases.complete();
+    }
+}
+
 impl ShardGuard<'_> {
+    /// Returns whether a key without an entry may have one after a crash, because its former one has left without a record,
+    /// and one of the two newest bases can still have it. The answer may be true for other keys, and is true for all
+    /// until two bases are complete. A removed key counts as one whose record is durable.
+    #[must_use]
+    pub fn may_return(&self, hash: u64) -> bool {
+        self.shard.unrecorded.may_return(hash, &self.index.bases)
+    }
+
     /// Passes the live entries of the next `max` positions of the slab to `each` (so the time under
     /// the lock is bounded, holes or not) and advances the cursor; returns true if there are more.
     ///

@@ -64,12 +64,12 @@ fn a_checkpoint_that_waits_for_a_flush_keeps_its_header() {
     );
 }
 
-/// Runs every schedule of these operations over a store with a value of key a.
-fn all_of(names: [&str; 2], refuses: bool) {
+/// Runs every schedule of these operations over a store with these contents.
+fn all_of(names: [&str; 2], initial: Initial, refuses: bool) {
     let options = Options {
         operations: names.len(),
         among: names.map(|name| name.parse().unwrap()).to_vec(),
-        initial: Some(Initial::One),
+        initial: Some(initial),
         refuses,
         seed: None,
         part: Part::WHOLE,
@@ -85,12 +85,18 @@ fn all_of(names: [&str; 2], refuses: bool) {
 /// done before it looked again, so that nothing waited any more, and it failed with `NoSpace`.
 #[test]
 fn a_put_of_two_slots_takes_one_that_was_freed_while_it_looked() {
-    all_of(["remove-a-each", "two-a"], false);
+    all_of(["remove-a-each", "two-a"], Initial::One, false);
 }
 
 /// A put that replaces saw enough free slots, and took its key for a new one without a look. Another put took the slot,
 /// the policy refused the first, and the former value stayed where `NotAdmitted` says there is none.
 #[test]
 fn a_refused_put_leaves_no_value() {
-    all_of(["put-a", "put-b"], true);
+    all_of(["put-a", "put-b"], Initial::One, true);
+}
+
+/// The put of b evicts a, which leaves no record. Then the put of a is refused, and durable.
+#[test]
+fn an_evicted_key_does_not_return_for_a_refused_put() {
+    all_of(["put-a-each", "put-b"], Initial::Both, true);
 }

@@ -165,7 +165,7 @@ impl Evicted {
         Evicted { sim, policy, store }
     }
 
-    /// Puts a key, strictly and in vain. Returns the number of writes that this took.
+    /// Makes a strict put, which is refused. Returns the number of writes that this took.
     fn refuse(&self, number: u64) -> usize {
         refuse(&self.sim, &self.store, number)
     }

@@ -195,9 +195,9 @@ fn what_left_long_ago_does_not_return() {
     assert!((1..20).contains(&wrong), "{wrong} of 1000 bases: {vain:?}");
 }
 
-/// How many keys get a record in vain: few if little leaves between two bases.
+/// Few keys are taken for those that have left, if little leaves between two bases.
 #[test]
-fn few_keys_may_return_in_vain() {
+fn few_other_keys_may_return() {
     let mut world = World::new();
     (0..2).for_each(|_| {
         world.begin();
