@@ -76,7 +76,7 @@ impl Unrecorded {
     fn places(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let cells = self.cells.len() as u64;
         let parts = [hash as u32, (hash >> 22) as u32];
-        let places = parts.map(|part| (u64::from(part) * cells >> u32::BITS) as usize);
+        let places = parts.map(|part| ((u64::from(part) * cells) >> u32::BITS) as usize);
         places.into_iter().filter(move |_| cells > 0)
     }
 }

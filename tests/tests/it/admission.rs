@@ -10,13 +10,11 @@ use rb_core::policy::{
     Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
 };
 use rb_core::{
-    Background, Change, ClassRequest, Clock, Durability, Error, HeldLock, ManualClock, Put,
-    PutMode, PutOptions, PutOutcome, Share, Simulator, Store, StoreOptions, SwitchPoint,
+    Change, ClassRequest, Clock, Error, HeldLock, ManualClock, Put, PutMode, PutOptions,
+    PutOutcome, Share, Simulator, Store, StoreOptions, SwitchPoint,
 };
 
-use rb_io::OpKind;
-
-use crate::support::{EIO, FileFixture, Sim, key, slots_of};
+use crate::support::{FileFixture, Sim, key};
 
 const DAY: Duration = Duration::from_hours(24);
 
