@@ -27,7 +27,7 @@ pub(super) const ALL: [Arm; ARMS] = [
 const PRICE: f64 = 0.06;
 /// Part of the lookups by which an arm may have fewer hits than LRU: the noise of a shadow. The one that drives first, and
 /// admits most, may have a little less.
-const BELOW: [f64; ARMS] = [0.0, 0.006, 0.002, 0.002];
+const BELOW: [f64; ARMS] = [0.0, 0.006, 0.0025, 0.0025];
 /// Part of the lookups by which an arm must be better to take over.
 const BETTER: f64 = 0.001;
 /// Capacities of lookups in which old scores lose half of their weight.
