@@ -10,11 +10,11 @@ use rb_core::policy::{
     Policies, Policy, PolicyFactory, Purpose, Resident, Room, SharedPolicy,
 };
 use rb_core::{
-    Change, ClassRequest, Clock, Error, HeldLock, ManualClock, Put, PutMode, PutOptions,
-    PutOutcome, Share, Simulator, Store, StoreOptions, SwitchPoint,
+    ClassRequest, Clock, Error, ManualClock, Put, PutMode, PutOptions, PutOutcome, Share, Store,
+    StoreOptions, SwitchPoint,
 };
 
-use crate::support::{FileFixture, Sim, key};
+use crate::support::{ActsAt, FileFixture, Sim, key};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -510,36 +510,13 @@ fn a_budget_that_is_enough_refuses_nothing() {
     assert_eq!(stats.budget.unwrap().spent_bytes, 4 * 8192);
 }
 
-/// Puts a value when a put has been judged, before that one takes its slots.
-#[derive(Debug)]
-struct PutsBetween {
-    store: Mutex<Option<Store>>,
-}
-
-impl Simulator for PutsBetween {
-    fn switch(&self, point: SwitchPoint) {
-        let store = match point {
-            SwitchPoint::PutJudged => self.store.lock().unwrap().take(),
-            _ => None,
-        };
-        if let Some(store) = store {
-            put_all(&store, &[key(100)], PutMode::Replace, false);
-        }
-    }
-
-    fn blocked(&self, _: HeldLock) {}
-
-    fn changed(&self, _: &Change<'_>) {}
-}
-
 /// A put saw that there was a free slot, and did not look whether its key had a value; another put took the slot. Then the
 /// policy refused it, and the former value stayed: the race of threads found it.
 #[test]
 fn a_put_that_replaces_is_not_refused_when_another_takes_its_slot() {
     let policy = Picky::default();
-    let between = Arc::new(PutsBetween {
-        store: Mutex::new(None),
-    });
+    // Before the put takes its slots.
+    let between = ActsAt::new(SwitchPoint::PutJudged);
     let sim = Sim::new(4);
     let store = sim.open_with(|options| {
         options.policy = Some(Arc::new(policy.clone()));
@@ -547,10 +524,11 @@ fn a_put_that_replaces_is_not_refused_when_another_takes_its_slot() {
     });
     let old: Vec<_> = (0..3).map(key).collect();
     put_all(&store, &old, PutMode::Replace, false);
-    *between.store.lock().unwrap() = Some(store.clone());
+    let acting = store.clone();
+    between.set(move || drop(put_all(&acting, &[key(100)], PutMode::Replace, false)));
     let answers = put_all(&store, &old[..1], PutMode::Replace, false);
     assert_eq!(answers, [PutOutcome::Replaced { len: 4096 }]);
-    assert!(between.store.lock().unwrap().is_none(), "nothing was put");
+    assert!(between.has_acted(), "nothing was put");
 }
 
 /// To ask for lengths is no lookup: an adapter asked for those of what was evicted, and the policy learned that all of it was

@@ -1,17 +1,14 @@
 //! Tests of what `EachBatch` promises beyond its own writes: results that refer to durable values, and the value that
 //! was there before (C2). Also tests that an observer is notified of an eviction before a base makes it durable.
 
-use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rb_core::{
-    Durability, Event, Events, Put, PutMode, PutOptions, PutOutcome, PutResult, Store, StoreOptions,
-};
+use rb_core::{Durability, Put, PutMode, PutOptions, PutOutcome, PutResult, Store, StoreOptions};
 use rb_io::OpKind;
 use rb_testkit::Moment;
 
-use crate::support::{Sim, slots_of};
+use crate::support::{AtEviction, Sim, slots_of};
 
 const EACH: PutOptions = PutOptions {
     mode: PutMode::Replace,
@@ -161,29 +158,10 @@ fn a_put_commits_for_slots_that_wait_for_nothing_else() {
     assert_eq!((index.evictions, index.classes[0].taken_early), (0, 0));
 }
 
-/// An observer that acts once, on the first eviction.
-struct OnEviction(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-impl fmt::Debug for OnEviction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnEviction")
-    }
-}
-
-impl Events for OnEviction {
-    fn event(&self, event: &Event<'_>) {
-        if let Event::Evicted { key, .. } = event {
-            assert_eq!(*key, b"evicted");
-            let act = self.0.lock().unwrap().take();
-            act.into_iter().for_each(|act| act());
-        }
-    }
-}
-
 /// Returns what a crash leaves of `evicted` right after the observer was notified of its eviction and `act` has run.
 fn after_eviction(act: fn(&Store)) -> Option<Vec<u8>> {
     let sim = Arc::new(Sim::new(2));
-    let observer = Arc::new(OnEviction(Mutex::new(None)));
+    let observer = AtEviction::new();
     let events = Arc::clone(&observer);
     let store = sim.open_with(|options: &mut StoreOptions| options.events = Some(events));
     store.put(b"evicted", b"1").unwrap();
@@ -191,10 +169,10 @@ fn after_eviction(act: fn(&Store)) -> Option<Vec<u8>> {
     store.sync().unwrap();
     let seen = Arc::new(Mutex::new(None));
     let (crashed, result, acting) = (Arc::clone(&sim), Arc::clone(&seen), store.clone());
-    *observer.0.lock().unwrap() = Some(Box::new(move || {
+    observer.set(move || {
         act(&acting);
         *result.lock().unwrap() = Some(found(&crashed, b"evicted"));
-    }));
+    });
     store.put(b"new", b"1").unwrap();
     let seen = seen.lock().unwrap().take();
     seen.expect("the observer was notified")

@@ -12,7 +12,7 @@ use rb_core::{
     RemoveOutcome, Share, Store,
 };
 
-use crate::support::{FileFixture, KIB, Sim, Watch, base_headers, corrupt, key, value};
+use crate::support::{Act, FileFixture, KIB, Sim, Watch, base_headers, corrupt, key, value};
 
 /// Key, generation, length and class of an entry.
 type Lost = (Vec<u8>, u64, u32, u8);
@@ -340,6 +340,76 @@ const ORDERS: [ListOrder; 3] = [
     ListOrder::OldestFirst,
     ListOrder::NewestFirst,
 ];
+
+/// A clock that acts when it is asked for the nth time from now.
+#[derive(Default)]
+struct ActingClock(Mutex<(u32, Option<Act>)>);
+
+impl std::fmt::Debug for ActingClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ActingClock")
+    }
+}
+
+impl Clock for ActingClock {
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn sleep(&self, _: Duration) {}
+
+    fn wall(&self) -> SystemTime {
+        let act = {
+            let mut acting = self.0.lock().unwrap();
+            acting.0 = acting.0.saturating_sub(1);
+            if acting.0 == 0 { acting.1.take() } else { None }
+        };
+        act.into_iter().for_each(|act| act());
+        UNIX_EPOCH + Duration::from_hours(1)
+    }
+}
+
+/// A page by age scans the index for the ranks, and again for the entries. A key that was replaced between the scans of the
+/// last page had a rank above it, and was in no page, though the store had it throughout. Each scan asks for the time first.
+#[test]
+fn a_key_that_is_replaced_during_a_page_is_listed() {
+    let mut acted = 0;
+    for (replaced, page, call) in (0..5)
+        .flat_map(|key| [1, 2].map(|page| (key, page)))
+        .flat_map(|(key, page)| (1..5).map(move |call| (key, page, call)))
+    {
+        let clock = Arc::new(ActingClock::default());
+        let sim = Sim::new(8);
+        let store = sim.open_with(|options| {
+            options.clock = Arc::clone(&clock) as _;
+            options.shards = Some(1);
+        });
+        (0..5).for_each(|n| assert!(store.put(&key(n), b"value").unwrap().is_written()));
+        let (mut found, mut next) = (Vec::new(), Some(ListOrder::OldestFirst.into()));
+        for number in 1.. {
+            let Some(from): Option<ListCursor> = next else {
+                break;
+            };
+            if number == page {
+                let acting = store.clone();
+                let act =
+                    move || assert!(acting.put(&key(replaced), b"newer").unwrap().is_written());
+                *clock.0.lock().unwrap() = (call, Some(Box::new(act)));
+            }
+            let entries;
+            (entries, next) = store.list(from, 3);
+            found.extend(entries.into_iter().map(|entry| entry.key.to_vec()));
+            if number == page {
+                acted += u32::from(clock.0.lock().unwrap().1.take().is_none());
+            }
+        }
+        found.sort();
+        found.dedup();
+        let all: Vec<_> = (0..5).map(key).collect();
+        assert_eq!(found, all, "key {replaced}, page {page}, call {call}");
+    }
+    assert!(acted >= 20, "{acted}: before the first scan and the second");
+}
 
 #[test]
 fn a_listing_has_each_entry_once_and_in_its_order() {

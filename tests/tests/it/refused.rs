@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rb_core::{
-    Background, Durability, Error, Event, Events, ManualClock, Put, PutMode, PutOptions,
-    PutOutcome, Store, StoreOptions,
+    Background, Durability, Error, ManualClock, Put, PutMode, PutOptions, PutOutcome, Store,
+    StoreOptions,
 };
 use rb_io::OpKind;
 
 use crate::admission::{Picky, put_all};
-use crate::support::{EIO, Sim, key, slots_of};
+use crate::support::{AtEviction, EIO, Sim, key, slots_of};
 
 /// A refused put left no record. So its key's former value, which was removed or evicted before, returned after a crash,
 /// although the result of the put was durable: the value of an admitted put that is evicted again never lets it return.
@@ -125,6 +125,11 @@ fn a_late_refusal_has_no_effect() {
         let late = put(&[key(110), key(111)]);
         let is_late = |late: &_| matches!(late, Err(Error::TimedOut { .. }));
         assert!(late.iter().all(is_late), "{late:?}");
+        assert_eq!(
+            store.stats().refused.policy.keys,
+            0,
+            "it was not the result"
+        );
         policy.admit(u64::MAX);
         let held = sim.device.held();
         let later: Vec<_> = (111..141).map(key).collect();
@@ -278,30 +283,11 @@ fn a_former_sessions_bases_can_have_any_key() {
     assert!(!evicted.returns());
 }
 
-/// Acts at the first eviction, of which the store still waits for the observer.
-#[derive(Default)]
-struct AtEviction(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-impl std::fmt::Debug for AtEviction {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AtEviction")
-    }
-}
-
-impl Events for AtEviction {
-    fn event(&self, event: &Event<'_>) {
-        if let Event::Evicted { .. } = event {
-            let act = self.0.lock().unwrap().take();
-            act.into_iter().for_each(|act| act());
-        }
-    }
-}
-
 /// A base keeps an evicted entry until the observer knows of its eviction, however long ago that was.
 #[test]
 fn a_key_can_return_from_bases_that_wait_for_the_observer() {
     let (sim, policy) = (Arc::new(Sim::new(3)), Picky::default());
-    let observer = Arc::new(AtEviction::default());
+    let observer = AtEviction::new();
     let events = Arc::clone(&observer);
     let store = sim.open_with(|options| {
         options.policy = Some(Arc::new(policy.clone()));
@@ -313,7 +299,7 @@ fn a_key_can_return_from_bases_that_wait_for_the_observer() {
     drop(store.get_many(&[&keys[1], &keys[2]]));
     let seen = Arc::new(Mutex::new(None));
     let (acting, simulated, result) = (store.clone(), Arc::clone(&sim), Arc::clone(&seen));
-    *observer.0.lock().unwrap() = Some(Box::new(move || {
+    observer.set(move || {
         (0..4).for_each(|_| acting.checkpoint().unwrap());
         let returns = || simulated.crash().open().contains(&key(0));
         let before = returns();
@@ -321,7 +307,7 @@ fn a_key_can_return_from_bases_that_wait_for_the_observer() {
         refuse(&simulated, &acting, 0);
         *result.lock().unwrap() = Some((before, returns()));
         policy.admit(u64::MAX);
-    }));
+    });
     store.put(&key(9), &[7; 4096]).unwrap();
     assert_eq!(seen.lock().unwrap().take(), Some((true, false)));
     store.audit().unwrap();

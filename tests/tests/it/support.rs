@@ -1,5 +1,6 @@
 //! Shared parts of the tests: small stores in files and in memory, deterministic values, an observer.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Lines};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -9,8 +10,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rb_core::{
-    Background, ClassRequest, EngineKind, Event, Events, FormatOptions, OnLostMetadata, OpenError,
-    SeededRandom, Share, Store, StoreOptions, Superblock, format,
+    Background, Change, ClassRequest, EngineKind, Event, Events, FormatOptions, HeldLock,
+    OnLostMetadata, OpenError, SeededRandom, Share, Simulator, Store, StoreOptions, Superblock,
+    SwitchPoint, format,
 };
 use rb_format::{FORMAT_BLOCK, Region};
 use rb_io::{Engine, Limits};
@@ -390,4 +392,74 @@ pub(crate) fn serve<const N: usize>(
     let begun = lines.any(|line| line.unwrap().ends_with("begun"));
     assert!(begun, "{test} has not begun");
     (child, lines)
+}
+
+pub(crate) type Act = Box<dyn FnOnce() + Send>;
+
+/// Acts once, when an operation reaches a switch point.
+pub(crate) struct ActsAt {
+    point: SwitchPoint,
+    act: Mutex<Option<Act>>,
+}
+
+impl ActsAt {
+    pub(crate) fn new(point: SwitchPoint) -> Arc<ActsAt> {
+        let act = Mutex::new(None);
+        Arc::new(ActsAt { point, act })
+    }
+
+    pub(crate) fn set(&self, act: impl FnOnce() + Send + 'static) {
+        *self.act.lock().unwrap() = Some(Box::new(act));
+    }
+
+    pub(crate) fn has_acted(&self) -> bool {
+        self.act.lock().unwrap().is_none()
+    }
+}
+
+impl fmt::Debug for ActsAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActsAt({:?})", self.point)
+    }
+}
+
+impl Simulator for ActsAt {
+    fn switch(&self, point: SwitchPoint) {
+        if point == self.point {
+            let act = self.act.lock().unwrap().take();
+            act.into_iter().for_each(|act| act());
+        }
+    }
+
+    fn blocked(&self, _: HeldLock) {}
+
+    fn changed(&self, _: &Change<'_>) {}
+}
+
+/// Acts once, at an eviction that the store still waits for its observer to know.
+pub(crate) struct AtEviction(Mutex<Option<Act>>);
+
+impl AtEviction {
+    pub(crate) fn new() -> Arc<AtEviction> {
+        Arc::new(AtEviction(Mutex::new(None)))
+    }
+
+    pub(crate) fn set(&self, act: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(act));
+    }
+}
+
+impl fmt::Debug for AtEviction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AtEviction")
+    }
+}
+
+impl Events for AtEviction {
+    fn event(&self, event: &Event<'_>) {
+        if matches!(event, Event::Evicted { .. }) {
+            let act = self.0.lock().unwrap().take();
+            act.into_iter().for_each(|act| act());
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::core::pieces::buffer_bytes;
 use crate::error::Error;
 use crate::ops::locking::have_entries;
 use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult};
+use crate::ops::refused::RefusedPut;
 
 /// Pays for the puts of a batch, which are in the order of its keys, and refuses the others: those leave a record only, and
 /// nothing if they would have kept an existing value. Returns the position and the price of each that is paid.
@@ -24,7 +25,7 @@ pub(crate) fn pay(
         return Vec::new();
     }
     let prices = |planned: &[PlannedPut<'_>]| -> Vec<(usize, u64)> {
-        let paid = planned.iter().filter(|put| !put.refused);
+        let paid = planned.iter().filter(|put| put.refused.is_none());
         paid.map(|put| (put.at, price(put))).collect()
     };
     let wanted: Vec<Wanted> = planned.iter().map(wanted).collect();
@@ -63,12 +64,13 @@ pub(crate) fn pay(
     });
     let unpaid = planned.iter_mut().zip(paid).filter(|(_, paid)| !paid);
     for (put, _) in unpaid {
-        inner.counters.refused_by_budget.add(put.payload.len());
-        answers[put.at] = Ok(PutOutcome::NotAdmitted);
         put.refuse();
     }
     if mode == PutMode::KeepExisting {
-        planned.retain(|put| !put.refused);
+        for put in planned.extract_if(.., |put| put.refused.is_some()) {
+            RefusedPut::new(&put).count(inner);
+            answers[put.at] = Ok(PutOutcome::NotAdmitted);
+        }
     }
     prices(planned)
 }

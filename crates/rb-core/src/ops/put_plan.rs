@@ -132,7 +132,7 @@ pub enum PutOutcome {
     },
     /// The key existed and the put mode kept it.
     Existed,
-    /// A later put or remove of the key, possibly of the same batch, took its place.
+    /// A later put or remove of the key, possibly of the same batch, took its place. That put may have been refused.
     Superseded,
     /// The value was not written, because the eviction policy holds it to be worth less than what it would replace, or
     /// because nothing is left of the write budget. The key had no entry. With [`PutMode::Replace`] this is a change of the
@@ -188,15 +188,15 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) direct: bool,
     /// Its buffer, if it has been taken already.
     pub(crate) buffer: Option<Buffer>,
-    /// True if the write budget has refused it. Then it has no payload, and leaves a record only.
-    pub(crate) refused: bool,
+    /// The length of its value, if the write budget has refused it. Then it has no payload, and leaves a record at most.
+    pub(crate) refused: Option<usize>,
 }
 
 impl PlannedPut<'_> {
     /// Buffer bytes the put needs.
     pub(crate) fn stride(&self) -> usize {
         match self.direct {
-            _ if self.refused => 0,
+            _ if self.refused.is_some() => 0,
             true => direct_write_bytes(self.payload.len(), self.slots),
             false => buffer_bytes(self.payload.len(), self.slots),
         }
@@ -205,12 +205,12 @@ impl PlannedPut<'_> {
     /// Returns whether the put needs a buffer that it does not have.
     pub(crate) fn needs_buffer(&self) -> bool {
         let has_one = self.buffer.is_some() || matches!(self.payload, Payload::Buffer(_));
-        !has_one && !self.refused
+        !has_one && self.refused.is_none()
     }
 
     /// Gives up the value: the write budget has refused it.
     pub(crate) fn refuse(&mut self) {
-        self.refused = true;
+        self.refused = Some(self.payload.len());
         self.payload = Payload::Bytes(&[]);
         self.metadata = Cow::Borrowed(&[]);
     }
@@ -360,7 +360,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                     _ => false,
                 },
                 buffer: None,
-                refused: false,
+                refused: None,
                 payload: put.payload,
             });
         } else {

@@ -47,15 +47,18 @@ impl Publisher {
     }
 
     /// Takes a refused put, which ends with the others.
-    pub(crate) fn refused(&mut self, put: PlannedPut<'_>) {
+    pub(crate) fn refused(&mut self, put: &PlannedPut<'_>) {
+        let (shard, refused) = (put.shard, RefusedPut::new(put));
         match self.mode {
-            PutMode::Replace => {
-                let refused = self.refused.entry(put.shard).or_default();
-                refused.push(RefusedPut::new(put));
-            }
+            PutMode::Replace => self.refused.entry(shard).or_default().push(refused),
             // An evicted value that returns is one that it would have kept.
-            PutMode::KeepExisting => self.answer(put.at, Ok(PutOutcome::NotAdmitted), 0),
+            PutMode::KeepExisting => self.not_admitted(&refused, 0),
         }
+    }
+
+    fn not_admitted(&mut self, put: &RefusedPut, ticket: u64) {
+        put.count(&self.inner);
+        self.answer(put.at, Ok(PutOutcome::NotAdmitted), ticket);
     }
 
     /// Positions of the refused puts without a result.
@@ -94,12 +97,10 @@ impl Publisher {
                 None => put.end(&inner, writer, &mut shard, expiry),
             };
             match ended {
-                Ok(Trace::Recorded(ticket)) => {
-                    self.answer(put.at, Ok(PutOutcome::NotAdmitted), ticket);
-                }
+                Ok(Trace::Recorded(ticket)) => self.not_admitted(put, ticket),
                 Ok(Trace::Unrecorded(generation)) => {
                     removed.push(put.record(generation));
-                    self.answer(put.at, Ok(PutOutcome::NotAdmitted), 0);
+                    self.not_admitted(put, 0);
                 }
                 Err(error) => self.answer(put.at, Err(error), 0),
             }

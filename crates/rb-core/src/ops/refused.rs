@@ -19,6 +19,8 @@ pub(crate) struct RefusedPut {
     pub(crate) at: usize,
     hash: u64,
     key: Box<[u8]>,
+    payload_len: usize,
+    by_budget: bool,
 }
 
 /// The end of a refused put.
@@ -30,11 +32,22 @@ pub(crate) enum Trace {
 }
 
 impl RefusedPut {
-    pub(crate) fn new(put: PlannedPut<'_>) -> RefusedPut {
+    pub(crate) fn new(put: &PlannedPut<'_>) -> RefusedPut {
         RefusedPut {
             at: put.at,
             hash: put.hash,
-            key: put.key.into(),
+            key: put.key.as_ref().into(),
+            payload_len: put.refused.unwrap_or(put.payload.len()),
+            by_budget: put.refused.is_some(),
+        }
+    }
+
+    /// Counts the put as refused, which is its result.
+    pub(crate) fn count(&self, inner: &Inner) {
+        let counters = &inner.counters;
+        match self.by_budget {
+            true => counters.refused_by_budget.add(self.payload_len),
+            false => counters.refused_by_policy.add(self.payload_len),
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn take_slots(
     );
     let mut taken: Vec<Taken> = wanted.iter().map(no_space).collect();
     let (mut needy, refused): (Vec<usize>, Vec<usize>) =
-        (0..wanted.len()).partition(|&at| !wanted[at].refused);
+        (0..wanted.len()).partition(|&at| wanted[at].refused.is_none());
     refused
         .into_iter()
         .for_each(|at| taken[at] = Taken::NotAdmitted);
