@@ -112,6 +112,8 @@ impl Bed {
             index
                 .use_policy(policy, &[])
                 .unwrap_or_else(|why| panic!("{why}"));
+            // As a store does whose puts may be refused.
+            index.track_unrecorded().expect("there is memory");
         }
         let (generation, next, bytes) = (1, 0, 0);
         let mut bed = Bed {

@@ -57,12 +57,13 @@ impl Index {
         Ok(())
     }
 
-    /// Notes that a base begins: the caller takes the snapshots of all shards from now on. One base is written at a time.
+    /// Notes that a base begins: the caller reads its position in the log and takes the snapshots of all shards after this.
+    /// One base is written at a time.
     pub fn base_begins(&self) {
         self.bases.begin();
     }
 
-    /// Notes that the base begun last is complete, in place of the older one of the two that were there.
+    /// Notes that the base begun last is complete and durable, in place of the older one of the two that were there.
     pub fn base_completed(&self) {
         self.bases.complete();
     }

@@ -61,13 +61,13 @@ impl Unrecorded {
         let Some(older) = Some(bases.older.get()).filter(|&older| older > 0) else {
             return true;
         };
-        // A completed base was begun, under an earlier hold of this shard's lock.
+        // What sees a base as complete holds the shard's lock after its snapshot, and sees that it has begun.
         let begun = bases.begun.get();
         let age_max = begun - older;
         self.places(hash).all(|place| {
             let number = self.cells[place];
             let age = (begun + NUMBERS + 1 - u64::from(number)) % NUMBERS;
-            number != 0 && (age <= age_max)
+            number != 0 && age <= age_max
         })
     }
 

@@ -230,6 +230,7 @@ impl Bases {
         self.last_sequence = base_sequence;
         check_writer(&mut self.io, &writer.incarnation)?;
         inner.switch(SwitchPoint::CheckpointBegins);
+        // Before the log's position is read: an entry whose record lies behind it leaves after this base has begun.
         inner.index.base_begins();
         let position = writer.log.start_of_checkpoint();
         let mut sections = SectionWriter::new(inner, writer, pace, limit, &region, base_sequence);

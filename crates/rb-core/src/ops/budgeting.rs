@@ -13,7 +13,7 @@ use crate::ops::locking::have_entries;
 use crate::ops::put_plan::{PlannedPut, PutOutcome, PutResult};
 use crate::ops::refused::RefusedPut;
 
-/// Pays for the puts of a batch, which are in the order of its keys, and refuses the others: those leave a record only, and
+/// Pays for the puts of a batch, which are in the order of its keys, and refuses the others: those leave a record at most, and
 /// nothing if they would have kept an existing value. Returns the position and the price of each that is paid.
 pub(crate) fn pay(
     inner: &Inner,

@@ -136,8 +136,9 @@ pub enum PutOutcome {
     Superseded,
     /// The value was not written, because the eviction policy holds it to be worth less than what it would replace, or
     /// because nothing is left of the write budget. The key had no entry. With [`PutMode::Replace`] this is a change of the
-    /// key like a remove, which leaves a record if that takes one: a former value that was evicted, or removed, does not return after a crash once this result is
-    /// durable. With [`PutMode::KeepExisting`] the put has no effect at all, and an evicted value may return.
+    /// key like a remove, with a record if a former value could return: one that was evicted, or removed, does not return
+    /// after a crash once this result is durable. With [`PutMode::KeepExisting`] the put has no effect at all, and an evicted
+    /// value may return.
     NotAdmitted,
 }
 
