@@ -48,7 +48,8 @@ pub struct SimulateArgs {
     /// Stop after this many requests.
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = parse_number::<u64>)]
     pub requests: Option<u64>,
-    /// Seed of the times at which requests are stored, and of the hints.
+    /// Seed of the times at which requests are stored, of the hints, and of the sample of keys that `learned`
+    /// follows: each opening of a store draws another, too.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1, value_name = "N", value_parser = parse_number::<u64>)]
     pub seed: u64,
     /// Also write a page with charts of hits and writes by capacity to this file. It replaces the file

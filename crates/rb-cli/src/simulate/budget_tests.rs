@@ -65,7 +65,7 @@ enum Bound {
 
 /// Hits before the first miss, and the most blocks written in any 24 hours.
 fn run(requests: &[Request], bound: Bound) -> (u64, u64) {
-    let mut cache = Cache::new(SLOTS, 4, Some(&Learned::default())).unwrap();
+    let mut cache = Cache::new(SLOTS, 4, 0, Some(&Learned::default())).unwrap();
     match bound {
         Bound::Floor(floor) => cache.set_floor(floor),
         Bound::Budget(blocks) => cache.bound(Budget::new(blocks)),

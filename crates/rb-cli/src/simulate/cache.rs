@@ -28,16 +28,17 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Makes an empty cache. A secret of 0 makes two runs equal.
+    /// Makes an empty cache. `secret` is that of its hashes: each opening of a store draws another.
     pub(super) fn new(
         slots: u32,
         shards: u32,
+        secret: u64,
         policy: Option<&dyn PolicyFactory>,
     ) -> Result<Cache, Failure> {
         let index = Index::new(IndexOptions {
             shards,
             classes: vec![vec![0..slots]],
-            secret: [0; 16],
+            secret: u128::from(secret).to_le_bytes(),
         });
         let mut index = index.map_err(|source| Failure::Index { source })?;
         if let Some(policy) = policy {

@@ -47,7 +47,9 @@ pub(super) fn run(
     setting: Setting,
 ) -> Result<(Counts, Duration), Failure> {
     let factory = policies::factory(policy);
-    let mut cache = Cache::new(slots, setting.shards, factory.as_deref())?;
+    // The default seed is 1, and its secret 0.
+    let secret = setting.seed.wrapping_sub(1);
+    let mut cache = Cache::new(slots, setting.shards, secret, factory.as_deref())?;
     if let Some(blocks) = setting.budget {
         cache.bound(Budget::new(blocks));
     }
