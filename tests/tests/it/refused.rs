@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rb_core::{
-    Background, Durability, Error, ManualClock, Put, PutMode, PutOptions, PutOutcome, Store,
-    StoreOptions,
+    Background, Durability, Error, ManualClock, Put, PutMode, PutOptions, PutOutcome, Random,
+    SeededRandom, Store, StoreOptions,
 };
 use rb_io::OpKind;
 
@@ -348,4 +348,145 @@ fn a_budget_holds_for_strict_puts_of_one_value() {
     assert!((1900..2000).contains(&refused), "{refused}");
     let written = written() - before;
     assert!(written <= BUDGET * 105 / 100, "{written} of {BUDGET}");
+}
+
+const KEYS: u64 = 8;
+
+/// The knowledge of a random sequence of operations: the newest version that was put or refused, and for each key the highest
+/// one that must not be seen any more, now and after a crash.
+#[derive(Default)]
+struct Known {
+    version: u64,
+    gone: [u64; KEYS as usize],
+    gone_durably: [u64; KEYS as usize],
+}
+
+impl Known {
+    fn check(&self, store: &Store, gone: &[u64], words: &str) {
+        for (number, gone) in (0..).zip(gone) {
+            if let Some(value) = store.get(&key(number)).unwrap() {
+                let version = u64::from_le_bytes(value[..8].try_into().unwrap());
+                assert!(
+                    version > *gone,
+                    "{words}: key {number} is version {version}, {gone} was refused"
+                );
+            }
+        }
+    }
+
+    /// Checks what crashes leave, also if one of the bases is damaged. Returns the number of those after which the metadata
+    /// was there.
+    fn check_crashes(&self, sim: &Sim, store: &Store, words: &str) -> usize {
+        let superblock = store.superblock();
+        let damaged = [None, Some(&superblock.base_a), Some(&superblock.base_b)];
+        let sound = damaged.iter().filter(|base| {
+            let crashed = sim.crash_seeded(self.version);
+            base.iter().for_each(|base| crashed.corrupt_section(base));
+            let after = crashed.open();
+            // A scan finds what was evicted, too.
+            let sound = after.recovery().lost_metadata.is_none();
+            if sound {
+                self.check(&after, &self.gone_durably, words);
+            }
+            sound
+        });
+        sound.count()
+    }
+
+    /// Puts a key that may be refused. Returns the outcome; a failed write is none.
+    fn put(&mut self, store: &Store, number: u64, strict: bool) -> Option<PutOutcome> {
+        self.version += 1;
+        let mut value = [0; 4096];
+        value[..8].copy_from_slice(&self.version.to_le_bytes());
+        let options = PutOptions {
+            durability: strict.then_some(Durability::EachBatch),
+            ..PutOptions::default()
+        };
+        let name = key(number);
+        let answer = store.put_many(vec![Put::new(&name, &value)], options);
+        let outcome = answer.into_iter().next().and_then(Result::ok);
+        if outcome == Some(PutOutcome::NotAdmitted) {
+            self.gone[number as usize] = self.version;
+            if strict {
+                self.gone_durably[number as usize] = self.version;
+            }
+        }
+        outcome
+    }
+}
+
+/// Random sequences of puts, refused ones, evictions that leave their value on the device, removes, bases and sessions.
+#[test]
+fn nothing_returns_for_refused_puts_of_random_sequences() {
+    let (mut sound, mut refused) = (0, 0);
+    for seed in 0..20_u64 {
+        let source = SeededRandom::new(seed);
+        let random = |limit: u64| {
+            let mut bytes = [0; 8];
+            source.fill(&mut bytes).unwrap();
+            u64::from_le_bytes(bytes) % limit
+        };
+        let policy = Picky::default();
+        let open = |sim: &Sim| {
+            sim.open_with(|options| {
+                options.policy = Some(Arc::new(policy.clone()));
+                options.shards = Some(1 << (seed % 3));
+            })
+        };
+        let mut sim = Sim::new(4);
+        let mut store = open(&sim);
+        let mut known = Known::default();
+        for step in 0..80 {
+            let words = format!("seed {seed}, step {step}");
+            let number = random(KEYS);
+            match random(16) {
+                0..4 => {
+                    policy.admit(u64::MAX);
+                    known.put(&store, number, random(2) == 0);
+                }
+                4..8 => {
+                    policy.admit(0);
+                    let outcome = known.put(&store, number, random(3) > 0);
+                    refused += usize::from(outcome == Some(PutOutcome::NotAdmitted));
+                }
+                8 => {
+                    // It may have evicted a value, which stays on the device.
+                    policy.admit(u64::MAX);
+                    sim.device.fail_next(OpKind::Write, slots_of(&store), EIO);
+                    known.put(&store, number, false);
+                }
+                9 => drop(store.remove(&key(number)).unwrap()),
+                10 => {
+                    store.sync().unwrap();
+                    known.gone_durably = known.gone;
+                }
+                11..14 => store.checkpoint().unwrap(),
+                14 => drop(store.get(&key(number)).unwrap()),
+                _ if random(4) == 0 => {
+                    match random(2) {
+                        0 => {
+                            store.close().unwrap();
+                            known.gone_durably = known.gone;
+                            drop(store);
+                        }
+                        _ => {
+                            sim = sim.crash_seeded(seed);
+                            known.gone = known.gone_durably;
+                        }
+                    }
+                    store = open(&sim);
+                }
+                _ => {}
+            }
+            known.check(&store, &known.gone, &words);
+            if random(3) == 0 {
+                sound += known.check_crashes(&sim, &store, &words);
+            }
+        }
+        store.audit().unwrap();
+    }
+    assert!(
+        refused > 100 && sound > 500,
+        "{refused} refused, {sound} sound"
+    );
 }
