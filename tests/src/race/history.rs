@@ -90,10 +90,11 @@ impl Change {
     }
 }
 
-/// A key that was absent although no record explains it yet: its eviction must still be recorded.
+/// A key that was absent although no record explains it yet: that its value was evicted, or its put refused, must still be
+/// recorded.
 #[derive(Clone, Debug)]
 struct Doubt {
-    puts: Vec<Generation>,
+    puts: Vec<(Id, Generation)>,
     what: String,
 }
 
@@ -172,6 +173,8 @@ impl History {
         if let Some(change) = changes.find(|change| change.id == id) {
             change.effect = None;
         }
+        let explains = |doubt: &Doubt| doubt.puts.iter().any(|(put, _)| *put == id);
+        self.doubts.retain(|doubt| !explains(doubt));
     }
 
     /// A put that began at `begin` kept the existing value, and that result is durable: so is the value.
@@ -254,7 +257,7 @@ impl History {
                     if change.effect.is_none() || !change.evictions.is_empty() {
                         return None;
                     }
-                    puts.push(change.generation);
+                    puts.push((change.id, change.generation));
                 }
                 let what = format!(
                     "op {:#x} saw nothing, and no eviction explains it; it may be {}",
@@ -276,7 +279,7 @@ impl History {
                 change.evictions.push((generation, now));
             }
         }
-        let explains = |doubt: &Doubt| doubt.puts.iter().any(|put| put.may_be(generation));
+        let explains = |doubt: &Doubt| doubt.puts.iter().any(|(_, put)| put.may_be(generation));
         self.doubts.retain(|doubt| !explains(doubt));
     }
 

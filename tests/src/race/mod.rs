@@ -238,7 +238,8 @@ impl Run<'_> {
             reads_first: store.phantoms || self.random(2) == 0,
         };
         let plan = order.plan();
-        store.oracle.begin(plan.session.each_batch);
+        let session = &plan.session;
+        store.oracle.begin(session.each_batch, session.refuses());
         let start = Instant::now();
         let ended = match kills {
             true => self.killed(&order, millis)?,

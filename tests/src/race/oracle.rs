@@ -50,6 +50,8 @@ pub(super) struct Oracle {
     high: u64,
     /// True if the session acknowledges only what is durable.
     each_batch: bool,
+    /// True if its puts may be refused.
+    refuses: bool,
     /// Keys that were absent when all operations had ended.
     absent: Vec<Key>,
     pub(super) counts: Counts,
@@ -65,15 +67,17 @@ impl Oracle {
             now: 0,
             high: 0,
             each_batch: false,
+            refuses: false,
             absent: Vec::new(),
             counts: Counts::default(),
             wrong: Vec::new(),
         }
     }
 
-    /// Begins a session.
-    pub(super) fn begin(&mut self, each_batch: bool) {
+    /// Begins a session. With `refuses` its puts may be refused.
+    pub(super) fn begin(&mut self, each_batch: bool, refuses: bool) {
         self.each_batch = each_batch;
+        self.refuses = refuses;
     }
 
     /// Processes the next record.
@@ -116,7 +120,20 @@ impl Oracle {
 
     /// Judges what a key holds after the session.
     pub(super) fn judge(&self, key: Key, found: Version) -> Verdict {
-        self.keys[key as usize].judge(found, self.reuse_recorded(key))
+        let verdict = self.keys[key as usize].judge(found, self.reuse_recorded(key));
+        match verdict == Verdict::Lost && self.may_be_refused(key) {
+            true => Verdict::Legal,
+            false => verdict,
+        }
+    }
+
+    /// Returns whether a put of the key is under way that may have been refused, and has removed the key.
+    fn may_be_refused(&self, key: Key) -> bool {
+        let removes = |open: &Open| match &open.what {
+            What::Put { keeps, puts, .. } => !keeps && puts.iter().any(|(put, _)| *put == key),
+            _ => false,
+        };
+        self.refuses && self.open.values().any(removes)
     }
 
     /// Returns whether the slot of a value of `key` may hold something else although the key's next change is not

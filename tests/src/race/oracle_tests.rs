@@ -192,7 +192,7 @@ fn an_eviction_explains_a_miss_of_what_it_may_concern() {
 #[test]
 fn where_only_durable_changes_are_acknowledged_a_replaced_value_stays() {
     let mut oracle = Oracle::new(1);
-    oracle.begin(true);
+    oracle.begin(true, false);
     let events = [
         durable_put(1, 1),
         end(1, Answer::Written),
@@ -201,7 +201,7 @@ fn where_only_durable_changes_are_acknowledged_a_replaced_value_stays() {
     events.into_iter().for_each(|event| oracle.hear(event));
     let verdicts = FOUND.map(|found| oracle.judge(0, found));
     assert_eq!(verdicts, [Lost, Legal, Legal]);
-    oracle.begin(false);
+    oracle.begin(false, false);
     assert_eq!(oracle.judge(0, None), Legal);
 }
 
@@ -243,4 +243,33 @@ fn the_same_key_twice_in_a_batch() {
     let events = [&[both][..], &removed, &[ended]].concat();
     assert_eq!(wrong(&events), 0);
     assert_eq!(verdicts(&events), [Exact, Resurrected, Resurrected]);
+}
+
+/// A put was superseded by one that was refused and had no result yet when the process was killed: the key was absent, and
+/// the oracle demanded the value of the refused one. A read of the absent key in between had no explanation either.
+#[test]
+fn a_put_under_way_may_have_been_refused() {
+    let superseded = [
+        put(1, 1),
+        durable_put(2, 2),
+        end(2, Answer::Superseded),
+        get(3),
+        end(3, Answer::Absent),
+    ];
+    for (refuses, absent) in [(false, Lost), (true, Legal)] {
+        let mut oracle = Oracle::new(2);
+        oracle.begin(true, refuses);
+        superseded
+            .iter()
+            .cloned()
+            .for_each(|event| oracle.hear(event));
+        assert_eq!(
+            FOUND.map(|found| oracle.judge(0, found)),
+            [absent, Exact, Resurrected]
+        );
+        oracle.hear(end(1, Answer::NotAdmitted));
+        oracle.ended_whole();
+        assert_eq!(oracle.wrong, [""; 0]);
+        assert_eq!(oracle.judge(0, None), Exact);
+    }
 }

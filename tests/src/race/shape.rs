@@ -183,6 +183,11 @@ impl Session {
         }
     }
 
+    /// Returns whether puts may be refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.learned || self.budget.is_some()
+    }
+
     pub(super) fn options(&self, engine: EngineKind) -> StoreOptions {
         StoreOptions {
             engine,
