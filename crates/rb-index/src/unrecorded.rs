@@ -80,3 +80,69 @@ impl Unrecorded {
         places.into_iter().filter(move |_| cells > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Random;
+
+    fn write_base(bases: &Bases) {
+        bases.begin();
+        bases.complete();
+    }
+
+    /// A cell holds the number of a base modulo 255, so a key that left long ago is taken for one that may return now and
+    /// then, and never the other way round.
+    #[test]
+    fn a_key_may_return_until_two_bases_are_without_it() {
+        let bases = Bases::default();
+        (0..2).for_each(|_| write_base(&bases));
+        let mut left = Unrecorded::new(64).unwrap();
+        assert!(!left.may_return(7, &bases));
+        left.add(7, &bases);
+        let mut after = Vec::new();
+        for written in 0..600 {
+            if left.may_return(7, &bases) {
+                after.push(written);
+            }
+            write_base(&bases);
+        }
+        assert_eq!(after, [0, 1, 255, 256, 510, 511]);
+    }
+
+    /// A base that is not completed leaves the two before it.
+    #[test]
+    fn bases_that_fail_count_for_nothing() {
+        let bases = Bases::default();
+        (0..2).for_each(|_| write_base(&bases));
+        let mut left = Unrecorded::new(64).unwrap();
+        left.add(7, &bases);
+        write_base(&bases);
+        for _ in 0..600 {
+            bases.begin();
+            assert!(left.may_return(7, &bases));
+        }
+        // So many numbers repeat: every key that left may return, until the older base is one of the last.
+        bases.complete();
+        write_base(&bases);
+        assert!(!left.may_return(7, &bases));
+    }
+
+    /// Shares of other keys that are taken for those that have left, by how many have left for each slot.
+    #[test]
+    fn few_other_keys_may_return() {
+        const SLOTS: u64 = 4096;
+        for (eighths, expected) in [(1, 0.014), (4, 0.155), (8, 0.400)] {
+            let bases = Bases::default();
+            (0..2).for_each(|_| write_base(&bases));
+            let (mut left, mut random) = (Unrecorded::new(SLOTS as usize).unwrap(), Random::new(1));
+            (0..SLOTS * eighths / 8).for_each(|_| left.add(random.next(), &bases));
+            let others = (0..10_000).filter(|_| left.may_return(random.next(), &bases));
+            let share = others.count() as f64 / 10_000.0;
+            assert!(
+                (share - expected).abs() < 0.015,
+                "{eighths}/8 left: {share}"
+            );
+        }
+    }
+}

@@ -308,6 +308,12 @@ impl History {
         }
     }
 
+    /// Returns whether every change that may be found is under way, and unseen.
+    pub(super) fn is_under_way(&self) -> bool {
+        let mut changes = self.changes.iter().filter(|change| !change.dead);
+        changes.all(|change| change.done.is_none())
+    }
+
     /// Describes what may be found.
     pub(super) fn legal(&self) -> String {
         let mut words: Vec<String> = Vec::new();

@@ -127,13 +127,15 @@ impl Oracle {
         }
     }
 
-    /// Returns whether a put of the key is under way that may have been refused, and has removed the key.
+    /// Returns whether nothing but puts under way can be in force, of which one may have been refused and have removed the
+    /// key. A put is not refused while the key has another value.
     fn may_be_refused(&self, key: Key) -> bool {
         let removes = |open: &Open| match &open.what {
             What::Put { keeps, puts, .. } => !keeps && puts.iter().any(|(put, _)| *put == key),
             _ => false,
         };
-        self.refuses && self.open.values().any(removes)
+        let of_key = &self.keys[key as usize];
+        self.refuses && of_key.is_under_way() && self.open.values().any(removes)
     }
 
     /// Returns whether the slot of a value of `key` may hold something else although the key's next change is not

@@ -272,4 +272,15 @@ fn a_put_under_way_may_have_been_refused() {
         assert_eq!(oracle.wrong, [""; 0]);
         assert_eq!(oracle.judge(0, None), Exact);
     }
+    // A put of a key that has a value is not refused.
+    let mut oracle = Oracle::new(2);
+    oracle.begin(true, true);
+    let [begin, end] = [durable_put(1, 1), end(1, Answer::Written)];
+    [begin, end, put(2, 2)]
+        .into_iter()
+        .for_each(|event| oracle.hear(event));
+    assert_eq!(
+        FOUND.map(|found| oracle.judge(0, found)),
+        [Lost, Legal, Legal]
+    );
 }

@@ -10,7 +10,7 @@ use rb_testkit::Moment;
 
 use crate::support::{AtEviction, Sim, slots_of};
 
-const EACH: PutOptions = PutOptions {
+pub(crate) const EACH: PutOptions = PutOptions {
     mode: PutMode::Replace,
     durability: Some(Durability::EachBatch),
     lifetime: None,
@@ -170,6 +170,10 @@ fn after_eviction(act: fn(&Store)) -> Option<Vec<u8>> {
     let seen = Arc::new(Mutex::new(None));
     let (crashed, result, acting) = (Arc::clone(&sim), Arc::clone(&seen), store.clone());
     observer.set(move || {
+        assert!(
+            !acting.contains(b"evicted"),
+            "it is the one that was evicted"
+        );
         act(&acting);
         *result.lock().unwrap() = Some(found(&crashed, b"evicted"));
     });

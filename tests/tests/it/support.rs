@@ -436,7 +436,7 @@ impl Simulator for ActsAt {
     fn changed(&self, _: &Change<'_>) {}
 }
 
-/// Acts once, at an eviction that the store still waits for its observer to know.
+/// An observer that acts once, when it is notified of an eviction.
 pub(crate) struct AtEviction(Mutex<Option<Act>>);
 
 impl AtEviction {

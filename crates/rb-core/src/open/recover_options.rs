@@ -26,8 +26,8 @@ pub(crate) struct RecoverOptions {
     policy: Option<Arc<dyn PolicyFactory>>,
     /// The state that a policy saved in an earlier session; empty if nothing is known.
     saved_policy: Vec<u8>,
-    /// True if puts may be refused.
-    refuses: bool,
+    /// True if a write budget may refuse puts.
+    has_budget: bool,
     /// True if slot headers are scanned when metadata is lost.
     pub(crate) scans: bool,
     /// True if a log that is out of order is an error; see `log/order.rs`.
@@ -46,7 +46,7 @@ impl RecoverOptions {
             scans: options.on_lost_metadata == OnLostMetadata::Scan,
             check_order: cfg!(debug_assertions) || options.simulator.is_some(),
             policy: options.policy.clone(),
-            refuses: options.policy.is_some() || options.write_budget_per_day.is_some(),
+            has_budget: options.write_budget_per_day.is_some(),
             ..RecoverOptions::of(shards, options.random.as_ref())?
         };
         Ok(options)
@@ -78,7 +78,7 @@ impl RecoverOptions {
             secret,
             policy: None,
             saved_policy: Vec::new(),
-            refuses: false,
+            has_budget: false,
             scans: true,
             check_order: false,
         })
@@ -105,7 +105,8 @@ impl RecoverOptions {
             let used = index.use_policy(policy.as_ref(), &self.saved_policy);
             used.map_err(memory::index_error)?;
         }
-        if self.refuses {
+        // Only where puts may be refused.
+        if index.judges() || self.has_budget {
             index.track_unrecorded().map_err(memory::index_error)?;
         }
         Ok(index)

@@ -68,8 +68,9 @@ pub(crate) fn pay(
     }
     if mode == PutMode::KeepExisting {
         for put in planned.extract_if(.., |put| put.refused.is_some()) {
-            RefusedPut::new(&put).count(inner);
-            answers[put.at] = Ok(PutOutcome::NotAdmitted);
+            let refused = RefusedPut::new(put);
+            refused.count(inner);
+            answers[refused.at] = Ok(PutOutcome::NotAdmitted);
         }
     }
     prices(planned)

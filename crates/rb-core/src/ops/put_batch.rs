@@ -173,7 +173,7 @@ impl PutBatch {
                     let outcome = Ok(PutOutcome::Existed);
                     batch.publisher.answer(planned.at, outcome, ticket);
                 }
-                Taken::NotAdmitted => batch.publisher.refused(&planned),
+                Taken::NotAdmitted => batch.publisher.refused(planned),
                 Taken::Failed(error) => batch.publisher.answer(planned.at, Err(error), 0),
             }
         }

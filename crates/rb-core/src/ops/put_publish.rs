@@ -47,7 +47,7 @@ impl Publisher {
     }
 
     /// Takes a refused put, which ends with the others.
-    pub(crate) fn refused(&mut self, put: &PlannedPut<'_>) {
+    pub(crate) fn refused(&mut self, put: PlannedPut<'_>) {
         let (shard, refused) = (put.shard, RefusedPut::new(put));
         match self.mode {
             PutMode::Replace => self.refused.entry(shard).or_default().push(refused),

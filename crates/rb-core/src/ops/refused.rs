@@ -32,11 +32,11 @@ pub(crate) enum Trace {
 }
 
 impl RefusedPut {
-    pub(crate) fn new(put: &PlannedPut<'_>) -> RefusedPut {
+    pub(crate) fn new(put: PlannedPut<'_>) -> RefusedPut {
         RefusedPut {
             at: put.at,
             hash: put.hash,
-            key: put.key.as_ref().into(),
+            key: put.key.into(),
             payload_len: put.refused.unwrap_or(put.payload.len()),
             by_budget: put.refused.is_some(),
         }
