@@ -53,7 +53,9 @@ pub fn empty_index(slots: u32, shards: u32) -> Index {
         classes: vec![vec![0..slots]],
         secret: [0; 16],
     };
-    Index::new(options).unwrap_or_else(|why| panic!("{why}"))
+    let mut index = Index::new(options).unwrap_or_else(|why| panic!("{why}"));
+    index.use_prefetch(rb_io::prefetch);
+    index
 }
 
 /// Loads entries 0 to `entries` into an empty index.

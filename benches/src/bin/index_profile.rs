@@ -156,7 +156,7 @@ fn time_batches(index: &Index, queries: &[Query]) -> f64 {
         found.clear();
         let hashes: [u64; BATCH] =
             std::array::from_fn(|at| batch.get(at).map_or(0, |query| query.0));
-        index.prefetch(&hashes[..batch.len()], rb_io::prefetch);
+        index.prefetch(&hashes[..batch.len()]);
         for (hash, key) in batch {
             let shard = index.lock(index.shard_of(*hash), LockPurpose::Operation);
             found.push(shard.get(*hash, key));

@@ -157,8 +157,10 @@ impl Bed {
 
     fn put_in(&mut self, keys: &[[u8; 32]], slots: &[SlotId], mode: PutMode) {
         let batch = self.index.begin_batch(keys.len());
+        let hashes: Vec<u64> = keys.iter().map(|key| self.index.hash(key)).collect();
+        self.index.prefetch(&hashes);
         for (at, (key, &slot)) in keys.iter().zip(slots).enumerate().rev() {
-            let hash = self.index.hash(key);
+            let hash = hashes[at];
             let shard = self.index.shard_of(hash);
             self.generation += 1;
             let mut shard = self.index.lock(shard, LockPurpose::Operation);
@@ -183,7 +185,7 @@ impl Bed {
 fn look_up(index: &Index, keys: &[[u8; 32]]) -> u64 {
     let batch = index.begin_batch(keys.len());
     let hashes: Vec<u64> = keys.iter().map(|key| index.hash(key)).collect();
-    index.prefetch(&hashes, rb_io::prefetch);
+    index.prefetch(&hashes);
     let mut leases: Vec<Option<Lease>> = Vec::with_capacity(keys.len());
     let mut judged: Vec<Judged> = Vec::with_capacity(keys.len());
     for (at, (key, &hash)) in keys.iter().zip(&hashes).enumerate() {

@@ -16,6 +16,7 @@ pub(crate) mod locking;
 pub(crate) mod put;
 pub(crate) mod put_async;
 pub(crate) mod put_batch;
+pub(crate) mod put_parts;
 pub(crate) mod put_pending;
 pub(crate) mod put_plan;
 pub(crate) mod put_publish;

@@ -208,7 +208,7 @@ pub struct RefusedStats {
 #[serde(default)]
 #[non_exhaustive]
 pub struct RefusedPuts {
-    /// Their keys.
+    /// Their keys; several puts of one key in a batch are one.
     pub keys: u64,
     /// Their payload in bytes.
     pub bytes: u64,

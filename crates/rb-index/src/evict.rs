@@ -286,6 +286,7 @@ impl ShardGuard<'_> {
                 }
             };
             let entry = *shard.store.entry(at);
+            self.index.prefetch_evicted(&shard.store, &entry);
             let key: Box<[u8]> = shard.store.key(at).into();
             if self.index.keeps_evicted {
                 shard.evicted.push(KeptEviction {

@@ -26,6 +26,7 @@ impl Index {
             keeps_evicted,
             bases,
             shared,
+            fetch: _,
         } = self;
         for (number, cell) in shards.iter().enumerate() {
             cell.each_part(number, show);

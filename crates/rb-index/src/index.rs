@@ -58,6 +58,8 @@ pub struct Index {
     pub(crate) bases: Bases,
     /// The part of the policy that all shards share, if it has one.
     pub(crate) shared: Option<Arc<dyn SharedPolicy>>,
+    /// Starts to fetch the cache line at an address.
+    pub(crate) fetch: fn(*const u8),
 }
 
 impl Index {
@@ -104,6 +106,7 @@ impl Index {
             keeps_evicted: false,
             bases: Bases::default(),
             shared: None,
+            fetch: |_| {},
         })
     }
 

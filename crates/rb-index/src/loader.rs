@@ -101,7 +101,6 @@ pub struct Loader<'a> {
     refused: Tally,
     /// Slots recorded as bad, and the last generation that does not contradict it.
     bad: Lock<HashMap<u32, u64>>,
-    fetch: fn(*const u8),
 }
 
 /// The store of a shard while it is loaded; aligned so that two shards do not share a cache line.
@@ -161,7 +160,6 @@ impl Index {
             claims,
             refused: Tally::default(),
             bad: Lock::new(HashMap::new()),
-            fetch: |_| {},
         })
     }
 }
@@ -170,13 +168,6 @@ impl Loader<'_> {
     /// Returns the hash of a key, see [`Index::hash`].
     pub fn hash(&self, key: &[u8]) -> u64 {
         self.index.hash(key)
-    }
-
-    /// Sets the prefetch function `fetch`, as for [`Index::prefetch`]; by default nothing is
-    /// prefetched.
-    #[must_use]
-    pub fn fetching(self, fetch: fn(*const u8)) -> Self {
-        Loader { fetch, ..self }
     }
 
     /// Takes one claim. `Replaced` and `Older` refer to the key only: whether the slot is kept is
@@ -228,7 +219,7 @@ impl Loader<'_> {
             // Most claims are for new keys and only wait for the table line that shows it.
             for &at in some {
                 let hash = claims[at as usize].hash;
-                (loading.store).prefetch(hash, PrefetchStage::Line, &self.fetch);
+                (loading.store).prefetch(hash, PrefetchStage::Line, self.index.fetch);
             }
             for &at in some {
                 self.load_into(loading, &claims[at as usize]);
@@ -273,7 +264,7 @@ impl Loader<'_> {
             }
         };
         for step in PrefetchStage::ALL {
-            each(&|store, hash| store.prefetch(hash, step, &self.fetch));
+            each(&|store, hash| store.prefetch(hash, step, self.index.fetch));
         }
         // The previous entry of the key leaves a claim.
         each(&|store, hash| {
@@ -293,7 +284,7 @@ impl Loader<'_> {
 
     fn fetch_claim(&self, slot: u32) {
         if let Some(claim) = self.claims.get(slot as usize) {
-            (self.fetch)(std::ptr::from_ref(claim).cast());
+            (self.index.fetch)(std::ptr::from_ref(claim).cast());
         }
     }
 
@@ -397,7 +388,7 @@ impl Loader<'_> {
             if at + FETCH_AHEAD < store.end() {
                 let ahead = store.entry(at + FETCH_AHEAD).slot;
                 self.fetch_claim(ahead);
-                index.slots.fetch(ahead, self.fetch);
+                index.slots.fetch(ahead, index.fetch);
             }
             if settle(index, &self.claims, &mut store, at, report) {
                 let age = age(store.entry(at).recency(recency_now), recency_now);

@@ -196,9 +196,9 @@ fn what_a_later_put_of_a_key_touches_is_fetched() {
     thread_local! {
         static FETCHED: Cell<u32> = const { Cell::new(0) };
     }
-    let index = index(SLOTS, 1);
+    let mut index = index(SLOTS, 1);
+    index.use_prefetch(|_| FETCHED.set(FETCHED.get() + 1));
     let loader = index.loader().unwrap();
-    let loader = loader.fetching(|_| FETCHED.set(FETCHED.get() + 1));
     loader.load(7, b"k", new_entry(0), 1, 0);
     loader.prefetch(&[7, 9 << 40]);
     assert_eq!(FETCHED.take(), (1 + 2 + 2 + 1) + 1);

@@ -130,7 +130,7 @@ pub trait SharedPolicy: fmt::Debug + Send + Sync {
 
     /// Passes the addresses of what is read when a key is judged to `fetch`, which starts to fetch their
     /// cache lines. It affects only the time.
-    fn prefetch(&self, hash: u64, fetch: &dyn Fn(*const u8)) {
+    fn prefetch(&self, hash: u64, fetch: fn(*const u8)) {
         let _ = (hash, fetch);
     }
 

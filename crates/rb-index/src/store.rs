@@ -90,12 +90,7 @@ impl Store {
     }
 
     /// Passes the addresses that a lookup of this hash reads in one of its steps to `fetch`.
-    pub(crate) fn prefetch(&self, hash: u64, step: PrefetchStage, fetch: &impl Fn(*const u8)) {
-        let whole = |bytes: &[u8]| {
-            fetch(bytes.as_ptr());
-            // The bytes may span two lines.
-            fetch(bytes.as_ptr().wrapping_add(bytes.len().saturating_sub(1)));
-        };
+    pub(crate) fn prefetch(&self, hash: u64, step: PrefetchStage, fetch: fn(*const u8)) {
         match step {
             PrefetchStage::Line => fetch(self.table.line_address(spread(hash))),
             PrefetchStage::Entry => self.table.each_likely(spread(hash), |at| {
@@ -103,10 +98,16 @@ impl Store {
                 fetch(entry.cast());
                 fetch(entry.cast::<u8>().wrapping_add(size_of::<Entry>() - 1));
             }),
-            PrefetchStage::Key => self.each_of_hash(hash, |entry| {
-                whole(self.keys.bytes(entry.cell, entry.bytes_len()));
-            }),
+            PrefetchStage::Key => self.each_of_hash(hash, |entry| self.prefetch_key(entry, fetch)),
         }
+    }
+
+    /// Passes the addresses of the key and the metadata of an entry to `fetch`.
+    pub(crate) fn prefetch_key(&self, entry: &Entry, fetch: fn(*const u8)) {
+        let bytes = self.keys.bytes(entry.cell, entry.bytes_len());
+        fetch(bytes.as_ptr());
+        // The bytes may span two lines.
+        fetch(bytes.as_ptr().wrapping_add(bytes.len().saturating_sub(1)));
     }
 
     /// Passes the entries of this hash to `each`, except those stored in a later line of the table

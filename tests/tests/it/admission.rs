@@ -14,6 +14,7 @@ use rb_core::{
     StoreOptions, SwitchPoint,
 };
 
+use crate::refused::writes;
 use crate::support::{ActsAt, FileFixture, Sim, key};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -408,6 +409,70 @@ fn with_budget(sim: &Sim, clock: &Arc<ManualClock>, values: u64) -> Store {
     })
 }
 
+/// A session that closed was not charged for its last base, nor for the log since the last look: a store that was opened and
+/// closed often wrote several times its budget.
+#[test]
+fn what_a_session_writes_at_its_end_is_charged() {
+    let sim = Sim::new(512);
+    let clock = Arc::new(ManualClock::new());
+    clock.set_wall(SystemTime::UNIX_EPOCH + 100 * DAY);
+    let open = || {
+        sim.open_with(|options| {
+            options.write_budget_per_day = NonZeroU64::new(1 << 30);
+            options.clock = Arc::clone(&clock) as _;
+        })
+    };
+    let spent = |store: &Store| store.stats().budget.unwrap().spent_bytes;
+    let before = writes(&sim).len();
+    for session in 0..12 {
+        let store = open();
+        let keys: Vec<_> = (20 * session..20 * session + 20).map(key).collect();
+        put_all(&store, &keys, PutMode::Replace, false);
+        store.close().unwrap();
+    }
+    let written: u64 = writes(&sim)[before..].iter().sum();
+    let found = spent(&open());
+    // Superblock, close record and the state itself are not charged.
+    assert!(
+        (written * 9 / 10..=written).contains(&found),
+        "{found} of {written}"
+    );
+}
+
+/// Removes alone were charged to nothing before the next put, and a kill in between lost them.
+#[test]
+fn what_removes_write_survives_a_crash() {
+    let sim = Sim::new(64);
+    let clock = Arc::new(ManualClock::new());
+    clock.set_wall(SystemTime::UNIX_EPOCH + 100 * DAY);
+    let open = |sim: &Sim| {
+        sim.open_with(|options| {
+            options.write_budget_per_day = NonZeroU64::new(1 << 20);
+            options.clock = Arc::clone(&clock) as _;
+        })
+    };
+    let store = open(&sim);
+    let keys: Vec<_> = (0..40).map(key).collect();
+    put_all(&store, &keys, PutMode::Replace, false);
+    let before = writes(&sim).len();
+    for key in &keys {
+        store
+            .remove_many(&[key])
+            .into_iter()
+            .for_each(|answer| assert_eq!(answer.unwrap(), Some(4096)));
+        clock.advance(Duration::from_secs(2));
+        store.sync().unwrap();
+    }
+    let written: u64 = writes(&sim)[before..].iter().sum();
+    let spent = open(&sim.crash()).stats().budget.unwrap().spent_bytes;
+    let values = 40 * 8192;
+    // The states that were saved meanwhile are not charged.
+    assert!(
+        spent >= values + written / 2,
+        "{spent} of {values} and {written}"
+    );
+}
+
 /// The budget is a hard limit for what is new, and is not refilled by a restart, a crash or a clock that is set.
 #[test]
 fn no_day_has_more_writes_than_the_budget() {
@@ -454,6 +519,38 @@ fn no_day_has_more_writes_than_the_budget() {
     let store = with_budget(&crashed, &clock, 10);
     let spent = store.stats().budget.unwrap().spent_bytes;
     assert!(spent >= 8192, "{spent}");
+}
+
+/// The first part of a batch evicted the value of a key that a later part was to replace. The key had no value then, so the
+/// policy refused it, and the caller had neither the old value nor the new one.
+#[test]
+fn a_batch_replaces_what_its_first_part_has_evicted() {
+    use PutOutcome::{Inserted, NotAdmitted};
+    for (buffer_bytes, is_async) in [(1 << 20, true), (16 << 10, false)] {
+        for mode in [PutMode::Replace, PutMode::KeepExisting] {
+            let policy = Picky::default();
+            let sim = Sim::new(8);
+            let store = sim.open_with(|options| {
+                options.policy = Some(Arc::new(policy.clone()));
+                // Parts of one value.
+                options.buffer_bytes = Some(buffer_bytes);
+            });
+            for number in 0..8 {
+                put_all(&store, &[key(number)], PutMode::Replace, false);
+            }
+            policy.admit(1);
+            // The first key evicts the second.
+            let batch = [100, 0, 101].map(key);
+            let answers = put_all(&store, &batch, mode, is_async);
+            assert_eq!(
+                answers,
+                [Inserted, Inserted, NotAdmitted],
+                "{is_async}, {mode:?}"
+            );
+            assert!(store.contains(&key(0)));
+            store.audit().unwrap();
+        }
+    }
 }
 
 /// A refusal in one part of a batch ends the parts that follow, also if the policy would admit their keys: they are worth

@@ -188,7 +188,7 @@ impl Evicted {
 }
 
 /// The lengths of the writes until now.
-fn writes(sim: &Sim) -> Vec<u64> {
+pub(crate) fn writes(sim: &Sim) -> Vec<u64> {
     let log = sim.device.log();
     let writes = log.iter().filter(|op| op.op == OpKind::Write);
     writes.map(|op| u64::from(op.len)).collect()

@@ -85,7 +85,7 @@ impl Inner {
     /// Prefetches the index entries of a batch, so that their cache misses overlap.
     pub(crate) fn prefetch(&self, hashes: &[u64]) {
         if hashes.len() >= WARM_MIN {
-            self.index.prefetch(hashes, rb_io::prefetch);
+            self.index.prefetch(hashes);
         }
     }
 

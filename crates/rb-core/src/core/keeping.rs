@@ -78,25 +78,30 @@ impl Keeping {
         work: impl FnOnce(&mut Budget) -> T,
     ) -> Option<(T, f64)> {
         let mut ledger = self.budget.as_ref()?.lock();
-        ledger.pass(now, metadata);
+        ledger.advance(now, metadata);
         let before = ledger.budget.spent();
         let done = work(&mut ledger.budget);
         ledger.unsaved += ledger.budget.spent().saturating_sub(before);
         Some((done, ledger.budget.floor()))
     }
 
-    /// Returns whether so much of the budget was spent since the state was saved that it must be saved again.
-    pub(crate) fn is_due(&self) -> bool {
+    /// Lets time pass. Returns whether so much of the budget was spent since the state was saved that it must be saved
+    /// again.
+    pub(crate) fn is_due(&self, now: Duration, metadata: impl FnOnce() -> u64) -> bool {
         self.budget.as_ref().is_some_and(|ledger| {
-            let ledger = ledger.lock();
+            let mut ledger = ledger.lock();
+            ledger.advance(now, metadata);
             ledger.unsaved >= (ledger.budget.per_day() / SAVED_PARTS).max(1)
         })
     }
 
-    /// Returns the state of the budget for a later session; empty without one.
-    pub(crate) fn save(&self, clock: &dyn Clock) -> Vec<u8> {
+    /// Returns the state of the budget for a later session, with all that log and bases have written until now; empty
+    /// without one.
+    pub(crate) fn save(&self, clock: &dyn Clock, metadata: impl FnOnce() -> u64) -> Vec<u8> {
         let saved = self.budget.as_ref().map(|ledger| {
             let mut ledger = ledger.lock();
+            ledger.pass(clock.now());
+            ledger.look(metadata);
             ledger.unsaved = 0;
             ledger.budget.save(wall(clock))
         });
@@ -110,17 +115,27 @@ impl Keeping {
 }
 
 impl Ledger {
-    fn pass(&mut self, now: Duration, metadata: impl FnOnce() -> u64) {
+    /// Lets time pass, and looks at log and bases if the last look was a while ago.
+    fn advance(&mut self, now: Duration, metadata: impl FnOnce() -> u64) {
+        self.pass(now);
+        if now.saturating_sub(self.looked) >= LOOK_AFTER {
+            self.look(metadata);
+        }
+    }
+
+    fn pass(&mut self, now: Duration) {
         self.budget.pass(now.saturating_sub(self.at));
         self.at = now;
-        if now.saturating_sub(self.looked) >= LOOK_AFTER {
-            self.looked = now;
-            let metadata = metadata();
-            let new = metadata.saturating_sub(self.metadata);
-            self.metadata = metadata;
-            self.budget.charge(new);
-            self.unsaved += new;
-        }
+    }
+
+    /// Charges what log and bases have written since the last look.
+    fn look(&mut self, metadata: impl FnOnce() -> u64) {
+        self.looked = self.at;
+        let metadata = metadata();
+        let new = metadata.saturating_sub(self.metadata);
+        self.metadata = metadata;
+        self.budget.charge(new);
+        self.unsaved += new;
     }
 }
 

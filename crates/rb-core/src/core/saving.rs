@@ -18,22 +18,25 @@ impl Inner {
 
     /// Works with the write budget, if there is one. The caller holds no lock.
     pub(crate) fn with_budget<T>(&self, work: impl FnOnce(&mut Budget) -> T) -> Option<T> {
-        let metadata = || {
-            let device = self.lanes.requests.stats();
-            let log = device.log.write.bytes;
-            log.saturating_add(device.base.write.bytes)
-        };
         let now = self.options.clock.now();
-        let (done, floor) = self.keeping.with(now, metadata, work)?;
+        let (done, floor) = self.keeping.with(now, || self.metadata_bytes(), work)?;
         self.index.set_write_floor(floor);
         Some(done)
+    }
+
+    /// Bytes that log and bases have written in this session.
+    fn metadata_bytes(&self) -> u64 {
+        let device = self.lanes.requests.stats();
+        let log = device.log.write.bytes;
+        log.saturating_add(device.base.write.bytes)
     }
 
     /// Writes the state of policy and budget. The caller has checked that no other session writes.
     pub(crate) fn save_keeping(&self, io: &mut MetaIo) {
         let region = &self.superblock.policy;
         let room = PolicyState::room(region).min(STATE_BYTES - FORMAT_BLOCK as u64);
-        let budget = self.keeping.save(self.options.clock.as_ref());
+        let clock = self.options.clock.as_ref();
+        let budget = self.keeping.save(clock, || self.metadata_bytes());
         let left = usize::try_from(room).unwrap_or(usize::MAX);
         let policy = self.index.policy_state(left.saturating_sub(budget.len()));
         if budget.is_empty() && policy.is_empty() {
@@ -52,7 +55,8 @@ impl Inner {
 
     /// Writes the state if much of the budget was spent since the last time.
     pub(crate) fn save_spending(&self, io: &mut MetaIo) {
-        if self.keeping.is_due() {
+        let now = self.options.clock.now();
+        if self.keeping.is_due(now, || self.metadata_bytes()) {
             self.save_keeping(io);
         }
     }

@@ -101,6 +101,7 @@ impl RecoverOptions {
         let need = options.bytes() + options.loader_bytes();
         memory::check("memory for the index", need)?;
         let mut index = Index::new(options).map_err(memory::index_error)?;
+        index.use_prefetch(rb_io::prefetch);
         if let Some(policy) = &self.policy {
             let used = index.use_policy(policy.as_ref(), &self.saved_policy);
             used.map_err(memory::index_error)?;
@@ -115,8 +116,7 @@ impl RecoverOptions {
 
 /// Creates the loader that fills an empty index.
 pub(crate) fn loader(index: &Index) -> Result<Loader<'_>, Error> {
-    let loader = index.loader().map_err(memory::index_error)?;
-    Ok(loader.fetching(rb_io::prefetch))
+    index.loader().map_err(memory::index_error)
 }
 
 /// Finishes the index that a loader has filled.

@@ -16,7 +16,8 @@ use crate::ops::put_plan::PlannedPut;
 pub(crate) struct Admission<'a> {
     inner: &'a Inner,
     wanted: &'a [PlannedPut<'a>],
-    /// For each put, true if its key is known to have no entry, so that it may be refused.
+    /// For each put, true if its key is known to have no entry and to have had none when the batch began, so that it may be
+    /// refused.
     fresh: Vec<bool>,
     /// The position in the batch from which on fresh keys are refused.
     end: usize,
@@ -32,7 +33,7 @@ impl<'a> Admission<'a> {
         mode: PutMode,
         end: usize,
     ) -> Admission<'a> {
-        let fresh = match mode {
+        let mut fresh = match mode {
             _ if !inner.index.judges() => vec![false; wanted.len()],
             // `needy` has no key with an entry.
             PutMode::KeepExisting => vec![true; wanted.len()],
@@ -43,6 +44,9 @@ impl<'a> Admission<'a> {
             // unjudged, because nothing is known of their keys.
             PutMode::Replace => vec![false; wanted.len()],
         };
+        for (fresh, put) in fresh.iter_mut().zip(wanted) {
+            *fresh &= !put.had_entry;
+        }
         Admission {
             inner,
             wanted,

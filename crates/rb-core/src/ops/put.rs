@@ -1,7 +1,7 @@
 //! The path of a put.
 //!
 //! ```text
-//! 1 validate keys and sizes, hash, fold duplicates             put_plan.rs
+//! 1 validate keys and sizes, hash, fold duplicates; parts      put_plan.rs, put_parts.rs
 //! 2 take a slot for each key, evicting as needed; reserve it   put_batch.rs, slots.rs; rb-index
 //! 3 value by value: checksum, headers, start its write         put_pending.rs, batch.rs; rb-format, rb-io
 //! 4 per touched shard, once: publish and queue the log record  put_publish.rs; rb-index, log/delta.rs
@@ -15,22 +15,40 @@ use std::sync::Arc;
 
 use crate::core::inner::Inner;
 use crate::core::waits::Waits;
+use crate::core::writer::Writer;
 use crate::error::Error;
 use crate::ops::batch::run_sealed;
 use crate::ops::budgeting::pay;
 pub(crate) use crate::ops::budgeting::pay_back;
 use crate::ops::put_batch::{Prepared, PutBatch};
+use crate::ops::put_parts::parts;
 use crate::ops::put_plan::{
-    Ended, Plan, PlannedPut, Put, PutAnswers, PutOutcome, PutResult, parts, plan, settle,
+    Ended, Parts, Plan, PlannedPut, Put, PutAnswers, PutOutcome, PutResult, plan, settle,
 };
 use crate::options::{Durability, PutOptions};
 use crate::simulator::SwitchPoint;
 
-/// Step 1: plans the batch, and removes what the write budget refuses.
-pub(crate) fn plan_paid<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -> Plan<'a> {
-    let mut plan = plan(inner, puts, options);
-    plan.paid = pay(inner, &mut plan.planned, options.mode, &mut plan.answers);
-    plan
+/// Step 1: plans the batch, removes what the write budget refuses, and splits the rest into parts of at most `payload_max`
+/// bytes of values.
+pub(crate) fn plan_parts<'a>(
+    inner: &Inner,
+    writer: &Writer,
+    puts: Vec<Put<'a>>,
+    options: PutOptions,
+    payload_max: usize,
+) -> Parts<'a> {
+    let Plan {
+        mut planned,
+        mut answers,
+        followers,
+    } = plan(inner, puts, options);
+    let paid = pay(inner, &mut planned, options.mode, &mut answers);
+    Parts {
+        parts: parts(inner, writer, planned, payload_max),
+        answers,
+        followers,
+        paid,
+    }
 }
 
 /// Puts many values in the calling thread.
@@ -45,15 +63,14 @@ pub(crate) fn put_many(
     };
     let bytes = || puts.iter().map(|put| put.payload.len()).sum();
     let timer = inner.begin(|trace| trace.put(puts.len(), bytes));
-    let Plan {
-        planned,
+    let Parts {
+        mut parts,
         mut answers,
         followers,
         paid,
-    } = plan_paid(inner, puts, options); // 1
+    } = plan_parts(inner, writer, puts, options, usize::MAX); // 1
     let mut ticket = 0;
     let (ended, mut waits) = (Ended::default(), Waits::of(inner));
-    let mut parts = parts(inner, writer, planned, usize::MAX);
     // What has its memory waits for no other part, which may wait for that memory.
     parts.sort_by_key(|part| part.iter().any(PlannedPut::needs_buffer));
     for part in parts {

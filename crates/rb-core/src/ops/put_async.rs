@@ -23,10 +23,10 @@ use crate::core::waits::Waits;
 use crate::counters::{Counters, Timer};
 use crate::error::Error;
 use crate::operation::{Completer, Operation, Wakes, operation};
-use crate::ops::put::{not_durable, pay_back, plan_paid, write, written};
+use crate::ops::put::{not_durable, pay_back, plan_parts, write, written};
 use crate::ops::put_batch::PutBatch;
 use crate::ops::put_plan::{
-    Ended, Payload, Plan, PlannedPut, Put, PutAnswers, PutResult, parts, settle, take_buffers,
+    Ended, Parts, Payload, PlannedPut, Put, PutAnswers, PutResult, settle, take_buffers,
 };
 use crate::ops::turns::{Begun, Turns};
 use crate::ops::worker::{AsyncThreads, Queued};
@@ -59,13 +59,12 @@ pub(crate) fn put_many_async<T: Send + 'static>(
     };
     let bytes = || puts.iter().map(|put| put.payload.len()).sum();
     let timer = inner.begin(|trace| trace.put(count, bytes));
-    let Plan {
-        planned,
+    let Parts {
+        parts,
         answers,
         followers,
         paid,
-    } = plan_paid(inner, puts, options); // 1
-    let parts = parts(inner, writer, planned, part_bytes(inner));
+    } = plan_parts(inner, writer, puts, options, part_bytes(inner)); // 1
     let done = Done {
         answers,
         ticket: 0,

@@ -1,7 +1,6 @@
 //! Step 1 of a put: validates the batch and folds duplicate keys.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -12,10 +11,8 @@ use rb_io::{Buffer, Loan, Patience};
 use crate::core::expiry;
 use crate::core::inner::Inner;
 use crate::core::pieces::{buffer_bytes, direct_write_bytes};
-use crate::core::writer::Writer;
 use crate::counters::add;
 use crate::error::Error;
-use crate::log::delta::LogSpace;
 use crate::options::{Lifetime, PutOptions};
 use crate::simulator::SwitchPoint;
 use crate::value::ValueBuf;
@@ -191,6 +188,9 @@ pub(crate) struct PlannedPut<'a> {
     pub(crate) buffer: Option<Buffer>,
     /// The length of its value, if the write budget has refused it. Then it has no payload, and leaves a record at most.
     pub(crate) refused: Option<usize>,
+    /// True if its key had an entry before the batch began. An earlier part may have evicted that since, but the put is not
+    /// refused: the caller would have neither value.
+    pub(crate) had_entry: bool,
 }
 
 impl PlannedPut<'_> {
@@ -244,6 +244,7 @@ impl PlannedPut<'_> {
             expiry: self.expiry,
             direct: self.direct,
             refused: self.refused,
+            had_entry: self.had_entry,
             buffer,
             payload,
         }
@@ -266,6 +267,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) planned: Vec<PlannedPut<'a>>,
     pub(crate) answers: Vec<PutResult>,
     /// Puts of a key that another put of the batch writes: their position and that put's.
+    pub(crate) followers: Vec<(usize, usize)>,
+}
+
+/// A batch that may begin, part by part.
+pub(crate) struct Parts<'a> {
+    pub(crate) parts: Vec<Vec<PlannedPut<'a>>>,
+    pub(crate) answers: Vec<PutResult>,
     pub(crate) followers: Vec<(usize, usize)>,
     /// Position and bytes of each put that the write budget has paid; empty without one.
     pub(crate) paid: Vec<(usize, u64)>,
@@ -362,6 +370,7 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
                 },
                 buffer: None,
                 refused: None,
+                had_entry: false,
                 payload: put.payload,
             });
         } else {
@@ -372,12 +381,13 @@ pub(crate) fn plan<'a>(inner: &Inner, puts: Vec<Put<'a>>, options: PutOptions) -
             });
         }
     }
+    let hashes: Vec<u64> = planned.iter().map(|put| put.hash).collect();
+    inner.prefetch(&hashes);
     inner.switch(SwitchPoint::PutPlanned);
     Plan {
         planned,
         answers,
         followers,
-        paid: Vec::new(),
     }
 }
 
@@ -411,37 +421,4 @@ fn check(inner: &Inner, put: &Put<'_>, options: PutOptions) -> Result<Checked, E
         slots,
         expiry: expiry::stored(inner, put.expires)?,
     })
-}
-
-/// Splits a batch into parts of at most half the buffer memory and `payload_max` bytes of values (or
-/// one put), with as many records as one log reservation holds. Later keys go first, unless the policy judges
-/// batches; each part is grouped by shard, last key first.
-pub(crate) fn parts<'a>(
-    inner: &Inner,
-    writer: &Writer,
-    mut planned: Vec<PlannedPut<'a>>,
-    payload_max: usize,
-) -> Vec<Vec<PlannedPut<'a>>> {
-    let shards = inner.index.shards();
-    let mut parts = Vec::new();
-    while !planned.is_empty() {
-        let (mut buffers, mut payloads, mut need) = (0, 0, LogSpace::default());
-        let fits = |planned: &&PlannedPut<'_>| {
-            buffers += planned.stride();
-            payloads += planned.payload.len();
-            need.add(&planned.key, &planned.metadata, planned.slots);
-            buffers <= inner.arena.bytes() / 2
-                && payloads <= payload_max
-                && writer.log.takes_at_once(need, shards)
-        };
-        let count = planned.iter().rev().take_while(fits).count().max(1);
-        let mut part = planned.split_off(planned.len() - count);
-        part.sort_unstable_by_key(|planned| (planned.shard, Reverse(planned.at)));
-        parts.push(part);
-    }
-    if inner.index.judges() {
-        // The first key that is refused ends the batch. Its order of use is known from the positions.
-        parts.reverse();
-    }
-    parts
 }

@@ -125,16 +125,19 @@ impl Ghosts {
             | strong
             | level << LEVEL_SHIFT
             | stamp;
-        let known = bucket.iter().find(|place| place.get() >> TAG_SHIFT == tag);
-        let ages = bucket.iter().map(|place| match place.get() {
-            0 => u32::MAX,
-            ghost => age(ghost, stamp),
+        let mut vacant = None;
+        for place in bucket {
+            match place.get() {
+                ghost if ghost >> TAG_SHIFT == tag => return place.set(new),
+                0 => vacant = Some(place),
+                _ => {}
+            }
+        }
+        let place = vacant.unwrap_or_else(|| {
+            let age = |place: &&Tally32| age(place.get(), stamp);
+            bucket.iter().max_by_key(age).expect("a bucket has places")
         });
-        let place = known.or_else(|| {
-            let oldest = bucket.iter().zip(ages).max_by_key(|(_, age)| *age);
-            oldest.map(|(place, _)| place)
-        });
-        place.expect("a bucket has places").set(new);
+        place.set(new);
     }
 
     /// Forgets a key.

@@ -107,12 +107,6 @@ impl OfShard {
         self.shared.tails.show(slot_class, self.shard, class, time);
     }
 
-    /// The ends of the lists of a slot class: class and entry.
-    fn tails(&self, slot_class: u8) -> impl Iterator<Item = (u8, u32)> + '_ {
-        let classes = self.shared.tails.present(slot_class, self.shard);
-        classes.map(move |class| (class, self.lists[place(slot_class, class)].oldest))
-    }
-
     /// Iterates over a list from the oldest entry on; ends if its links contradict each other, so that an audit ends.
     fn walk(&self, list: &List) -> impl Iterator<Item = u32> + '_ {
         let (mut at, mut older) = (list.oldest, NONE);
@@ -268,16 +262,15 @@ impl Policy for OfShard {
 
     fn victim(&mut self, slot_class: u8, _: &Entries<'_>) -> Option<u32> {
         let values = self.shared.values();
-        let times = self
-            .tails(slot_class)
-            .map(|(class, entry)| (class, self.kept[entry].time));
-        let (class, _) = self.shared.judgement(values).least(times)?;
+        let tails = self.shared.tails.of_shard(slot_class, self.shard);
+        let (class, _) = self.shared.judgement(values).least(tails)?;
         Some(self.lists[place(slot_class, class)].oldest)
     }
 
     /// The search compares the tails that the shards show; this only shows that there is something to evict.
     fn worth(&self, slot_class: u8, _: &Entries<'_>) -> Option<u64> {
-        self.tails(slot_class).next().map(|_| 1)
+        let mut tails = self.shared.tails.of_shard(slot_class, self.shard);
+        tails.next().map(|_| 1)
     }
 
     fn saved(&self, entry: u32) -> Note {

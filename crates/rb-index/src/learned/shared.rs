@@ -324,7 +324,7 @@ impl SharedPolicy for Shared {
         self.learn(&sampled, count, start.wrapping_add(count));
     }
 
-    fn prefetch(&self, hash: u64, fetch: &dyn Fn(*const u8)) {
+    fn prefetch(&self, hash: u64, fetch: fn(*const u8)) {
         fetch(self.ghosts.address(hash));
     }
 

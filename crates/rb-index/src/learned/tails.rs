@@ -53,9 +53,8 @@ impl Tails {
         });
     }
 
-    /// Iterates over the classes of a shard that have an entry. Under its lock they are exact.
     #[inline]
-    pub(super) fn present(&self, slot_class: u8, shard: usize) -> impl Iterator<Item = u8> + use<> {
+    fn present(&self, slot_class: u8, shard: usize) -> impl Iterator<Item = u8> + use<> {
         let shown = self.present.get(self.place(slot_class, shard));
         let mut left = shown.map_or(0, Tally::get);
         std::iter::from_fn(move || {
@@ -63,6 +62,17 @@ impl Tails {
             left &= left - 1;
             Some(class)
         })
+    }
+
+    /// Iterates over the classes of a shard that have an entry, with the times of their tails. Under its lock they are exact.
+    #[inline]
+    pub(super) fn of_shard(
+        &self,
+        slot_class: u8,
+        shard: usize,
+    ) -> impl Iterator<Item = (u8, u32)> + '_ {
+        let classes = self.present(slot_class, shard);
+        classes.filter_map(move |class| Some((class, self.get(slot_class, shard, class)?)))
     }
 
     fn get(&self, slot_class: u8, shard: usize, class: u8) -> Option<u32> {
@@ -186,10 +196,7 @@ impl Search {
     fn look(&mut self, tails: &Tails, now: u32) {
         let shard = self.turn;
         self.turn = (self.turn + 1) % tails.shards;
-        for class in tails.present(self.slot_class, shard) {
-            let Some(time) = tails.get(self.slot_class, shard, class) else {
-                continue;
-            };
+        for (class, time) in tails.of_shard(self.slot_class, shard) {
             let oldest = &mut self.oldest[usize::from(class)];
             let is_older = |known: &Tail| now.wrapping_sub(time) > now.wrapping_sub(known.time);
             if oldest.is_none_or(|known| known.shard == shard || is_older(&known)) {
