@@ -439,7 +439,7 @@ fn what_a_session_writes_at_its_end_is_charged() {
     );
 }
 
-/// Removes alone were charged to nothing before the next put, and a kill in between lost them.
+/// The records of removes were charged at the next put, so a crash before that put lost them.
 #[test]
 fn what_removes_write_survives_a_crash() {
     let sim = Sim::new(64);

@@ -123,9 +123,10 @@ impl Ledger {
         }
     }
 
+    /// Lets time pass up to `now`, which another caller may have read earlier than the last one did.
     fn pass(&mut self, now: Duration) {
         self.budget.pass(now.saturating_sub(self.at));
-        self.at = now;
+        self.at = self.at.max(now);
     }
 
     /// Charges what log and bases have written since the last look.
@@ -163,4 +164,31 @@ pub(crate) fn found(
 fn wall(clock: &dyn Clock) -> u64 {
     let since = clock.wall().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    /// The clock is read before the lock is held, so a caller may come with an earlier time than the one before it. The time
+    /// in between passed twice then, and what was spent was forgotten too early.
+    #[test]
+    fn time_passes_once() {
+        let options = StoreOptions {
+            write_budget_per_day: NonZeroU64::new(1000),
+            ..StoreOptions::default()
+        };
+        let keeping = Keeping::new(&options, &PolicyState::default());
+        let start = options.clock.now();
+        let at = |hours| start + Duration::from_hours(hours);
+        let spent = |hours| {
+            let spent = keeping.with(at(hours), || 0, |budget| budget.spent());
+            spent.unwrap().0
+        };
+        keeping.with(at(0), || 0, |budget| budget.charge(700));
+        assert_eq!([13, 1, 14].map(spent), [700; 3]);
+        assert_eq!(spent(26), 0);
+    }
 }

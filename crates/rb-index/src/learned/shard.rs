@@ -269,8 +269,8 @@ impl Policy for OfShard {
 
     /// The search compares the tails that the shards show; this only shows that there is something to evict.
     fn worth(&self, slot_class: u8, _: &Entries<'_>) -> Option<u64> {
-        let mut tails = self.shared.tails.of_shard(slot_class, self.shard);
-        tails.next().map(|_| 1)
+        let mut classes = self.shared.tails.present(slot_class, self.shard);
+        classes.next().map(|_| 1)
     }
 
     fn saved(&self, entry: u32) -> Note {

@@ -53,8 +53,9 @@ impl Tails {
         });
     }
 
+    /// Iterates over the classes of a shard that have an entry. Under its lock they are exact.
     #[inline]
-    fn present(&self, slot_class: u8, shard: usize) -> impl Iterator<Item = u8> + use<> {
+    pub(super) fn present(&self, slot_class: u8, shard: usize) -> impl Iterator<Item = u8> + use<> {
         let shown = self.present.get(self.place(slot_class, shard));
         let mut left = shown.map_or(0, Tally::get);
         std::iter::from_fn(move || {
@@ -64,7 +65,7 @@ impl Tails {
         })
     }
 
-    /// Iterates over the classes of a shard that have an entry, with the times of their tails. Under its lock they are exact.
+    /// The same with the times of the tails.
     #[inline]
     pub(super) fn of_shard(
         &self,
